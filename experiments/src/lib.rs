@@ -1,0 +1,1 @@
+//! Studies: grids of cells, a resumable runner and reports.

@@ -1,0 +1,2 @@
+//! The `experiments` command.
+fn main() {}

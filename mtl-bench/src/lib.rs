@@ -1,0 +1,1 @@
+//! Metrics, statistics, tables, plots and reports over experiment records, without libtorch.

@@ -1,0 +1,1 @@
+//! Continual learning: scenarios, replay and the methods around them.

@@ -1,0 +1,1 @@
+//! Data as it lies in files, before it becomes tensors: IDX, CSV.

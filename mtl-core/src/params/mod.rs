@@ -1,0 +1,1 @@
+//! Parameter files: safetensors read by memory map and checked, written atomically; sharded checkpoints.

@@ -1,0 +1,1 @@
+//! FPGA cost models for multi-task networks: latency, energy, memory and resources, without libtorch.

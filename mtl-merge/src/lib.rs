@@ -1,0 +1,1 @@
+//! Model merging: a streaming engine over safetensors checkpoints, without libtorch.

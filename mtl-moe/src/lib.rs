@@ -1,0 +1,1 @@
+//! Mixture-of-experts models for multi-task learning.

@@ -1,0 +1,1 @@
+//! Prompt tuning, instruction tuning and demonstration retrieval.

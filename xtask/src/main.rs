@@ -1,0 +1,2 @@
+//! Set-up and chores of the workspace.
+fn main() {}
