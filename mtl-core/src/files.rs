@@ -3,8 +3,128 @@ use crate::{Error, Result};
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    time::Duration,
 };
+use tempfile::NamedTempFile;
+
+/// Pauses before the second, third and fourth attempt at an operation that may succeed later.
+const BACK_OFF_MS: [u64; 3] = [1, 20, 200];
+
+/// Repeats what a network file system or a signal may interrupt; gives up after three repetitions.
+fn patient<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    use io::ErrorKind::{Interrupted, StaleNetworkFileHandle, WouldBlock};
+    for pause in BACK_OFF_MS {
+        match operation() {
+            Err(e) if matches!(e.kind(), Interrupted | WouldBlock | StaleNetworkFileHandle) => {
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+            outcome => return outcome,
+        }
+    }
+    operation()
+}
+
+/// A file that repeats interrupted writes.
+#[derive(Debug)]
+struct Patient(NamedTempFile);
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        patient(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file being written that takes its name only when it is complete.
+///
+/// The bytes go to a temporary file in the same directory. [`AtomicFile::commit`] makes them durable and renames;
+/// without it the temporary file is removed, and whatever had the name before stays.
+///
+/// ```
+/// use mtl_core::files::AtomicFile;
+/// use std::io::Write;
+///
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("table.csv");
+/// let mut file = AtomicFile::create(&path, None)?;
+/// file.write_all(b"seed,accuracy\n")?;
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path)?, b"seed,accuracy\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "the file appears only after `commit`"]
+pub struct AtomicFile {
+    path: PathBuf,
+    buffer: BufWriter<Patient>,
+    written: u64,
+    wanted: Option<u64>,
+}
+
+impl AtomicFile {
+    /// Begins the file; `wanted` is its final length, if it is known, for the message of a full disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the directory is missing or read-only, or when `path` is there and no regular file.
+    pub fn create(path: &Path, wanted: Option<u64>) -> Result<Self> {
+        let attempt = || -> io::Result<NamedTempFile> {
+            refuse_special(path)?;
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(".tmp-");
+            #[cfg(unix)] // tempfile's own mode is 0600: colleagues could not read the result.
+            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+            patient(|| builder.tempfile_in(parent(path)))
+        };
+        let temp = attempt().map_err(|source| Error::io("write", path, source))?;
+        Ok(Self { path: path.to_owned(), buffer: BufWriter::new(Patient(temp)), written: 0, wanted })
+    }
+
+    /// Makes the content durable and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the disk is full or the rename fails; the old file is untouched then.
+    pub fn commit(self) -> Result<()> {
+        let Self { path, buffer, written, wanted } = self;
+        let attempt = || -> io::Result<()> {
+            let Patient(mut temp) = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+            patient(|| temp.as_file().sync_all())?;
+            for pause in BACK_OFF_MS.map(Some).into_iter().chain([None]) {
+                match temp.persist(&path) {
+                    Ok(_) => break,
+                    Err(e) => match pause {
+                        Some(pause) if e.error.kind() == io::ErrorKind::StaleNetworkFileHandle => {
+                            std::thread::sleep(Duration::from_millis(pause));
+                            temp = e.file;
+                        }
+                        _ => return Err(e.error),
+                    },
+                }
+            }
+            // Makes the rename itself durable.
+            patient(|| File::open(parent(&path))?.sync_all())
+        };
+        attempt().map_err(|source| write_error(&path, source, written, wanted))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.buffer.write(bytes).map_err(|e| explain_full(e, self.written, self.wanted))?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.buffer.flush().map_err(|e| explain_full(e, self.written, self.wanted))
+    }
+}
 
 /// Writes `path` so that a kill at any instant leaves the old content or the new.
 ///
@@ -12,22 +132,74 @@ use std::{
 ///
 /// [`Error::Io`] when the directory is missing, read-only or full; `path` is then untouched.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let attempt = || -> io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".tmp-");
-        #[cfg(unix)] // tempfile's own mode is 0600: colleagues could not read the result.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temp = builder.tempfile_in(dir)?;
-        let mut buffer = BufWriter::new(temp.as_file());
-        write(&mut buffer)?;
-        buffer.flush()?;
-        drop(buffer);
-        temp.as_file().sync_all()?;
-        temp.persist(path).map_err(|e| e.error)?;
-        File::open(dir)?.sync_all() // Makes the rename itself durable.
+    let mut file = AtomicFile::create(path, None)?;
+    write(&mut file).map_err(|source| Error::io("write", path, source))?;
+    file.commit()
+}
+
+/// Directory of a file; `.` for a plain name.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A rename would silently replace `/dev/null` or a pipe by a file.
+fn refuse_special(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => {
+            Err(io::Error::other("it is a device, a pipe or a socket, not a file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_error(path: &Path, source: io::Error, written: u64, wanted: Option<u64>) -> Error {
+    Error::io("write", path, explain_full(source, written, wanted))
+}
+
+/// Adds to the message of a full disk how much there was to write.
+fn explain_full(source: io::Error, written: u64, wanted: Option<u64>) -> io::Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    if !matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) || source.get_ref().is_some() {
+        return source;
+    }
+    let need = match wanted {
+        Some(wanted) => format!("{wanted} bytes are needed"),
+        None => format!("{written} bytes were written before"),
     };
-    attempt().map_err(|source| Error::io("write", path, source))
+    io::Error::new(source.kind(), format!("{source}; {need}, and the old file is unchanged"))
+}
+
+/// Opens a regular file for reading; never waits on a pipe.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is a directory, a pipe, a device or a socket.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let there = patient(|| fs::metadata(path)).map_err(|source| Error::io("read", path, source))?;
+    let what = match there.file_type() {
+        kind if kind.is_file() => "",
+        kind if kind.is_dir() => "is a directory; expected a file",
+        _ => "is a device, a pipe or a socket; expected a regular file",
+    };
+    if !what.is_empty() {
+        return Err(Error::format(path, what));
+    }
+    patient(|| File::open(path)).map_err(|source| Error::io("read", path, source))
+}
+
+/// Creates a directory and its parents unless they are there.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be created, or [`Error::Format`] when something else has the name.
+pub fn ensure_dir(path: &Path) -> Result<()> {
+    match patient(|| fs::create_dir_all(path)) {
+        Err(_) if fs::metadata(path).is_ok_and(|there| !there.is_dir()) => {
+            Err(Error::format(path, "is a file; expected a directory"))
+        }
+        outcome => outcome.map_err(|source| Error::io("create", path, source)),
+    }
 }
 
 /// Removes what killed writers left behind; call it when a run directory is opened.
@@ -36,8 +208,7 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
 ///
 /// [`Error::Io`] when the directory cannot be listed.
 pub fn sweep(dir: &Path) -> Result<usize> {
-    let entries =
-        fs::read_dir(dir).map_err(|source| Error::io("read", dir, source))?;
+    let entries = fs::read_dir(dir).map_err(|source| Error::io("read", dir, source))?;
     let stale = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(".tmp-"));
     Ok(stale.filter(|e| fs::remove_file(e.path()).is_ok()).count())
 }

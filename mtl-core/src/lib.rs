@@ -9,16 +9,49 @@
 //! streams, method registries, task specs, records, atomic files, data loaders and memory-mapped parameter files.
 #![cfg_attr(not(feature = "torch"), doc = "", doc = "[`StateDict`]: crate", doc = "[`ParamSource`]: crate")]
 
+#[cfg(feature = "torch")]
+pub mod balancing;
+#[cfg(feature = "torch")]
+pub mod check;
 pub mod data;
 pub mod error;
 pub mod files;
+#[cfg(feature = "torch")]
+mod guard;
+#[cfg(feature = "torch")]
+pub mod learner;
+#[cfg(feature = "torch")]
+pub mod loss;
+#[cfg(feature = "torch")]
+mod model;
+#[cfg(feature = "torch")]
+pub mod models;
+#[cfg(feature = "torch")]
+pub mod nn;
+#[cfg(feature = "torch")]
+pub mod optim;
 pub mod params;
 pub mod record;
 pub mod registry;
 pub mod rng;
+#[cfg(feature = "torch")]
+pub mod source;
+#[cfg(feature = "torch")]
+pub mod state_dict;
 pub mod task;
+#[cfg(feature = "torch")]
+pub mod train;
 
 pub use error::{Error, Result};
 pub use record::Record;
 pub use rng::Seed;
 pub use task::{TaskKind, TaskSpec};
+
+#[cfg(feature = "torch")]
+pub use {
+    guard::{isolate, no_grad, set_threads},
+    learner::{Learner, LearnerState},
+    model::{Batch, Context, Cost, Encoder, Features, Input, Model, MultiTaskModel},
+    source::ParamSource,
+    state_dict::StateDict,
+};

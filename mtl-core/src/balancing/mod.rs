@@ -1,0 +1,1 @@
+//! Gradient balancing: from one gradient per task to one update.

@@ -1,0 +1,1 @@
+//! Functional layers: functions of a parameter source, a name and an input.

@@ -1,0 +1,1 @@
+//! Optimisers and schedules; all state is a `StateDict`.
