@@ -116,6 +116,8 @@ pub struct ParamWriter {
     file: AtomicFile,
     plan: Vec<ParamSpec>,
     next: usize,
+    /// Bytes of the next tensor that are written already.
+    part: usize,
     scratch: Vec<u8>,
 }
 
@@ -137,7 +139,7 @@ impl ParamWriter {
         let written =
             file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header));
         written.map_err(|source| Error::io("write", path, source))?;
-        Ok(Self { path: path.to_owned(), file, plan: plan.to_vec(), next: 0, scratch: Vec::new() })
+        Ok(Self { path: path.to_owned(), file, plan: plan.to_vec(), next: 0, part: 0, scratch: Vec::new() })
     }
 
     /// The tensor that must come next, until all are written.
@@ -153,12 +155,33 @@ impl ParamWriter {
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let spec = self.due(name)?;
         let wanted = spec.shape.iter().product::<usize>() * spec.dtype.size();
-        if bytes.len() != wanted {
+        if bytes.len() != wanted || self.part > 0 {
             let must = format!("{wanted} bytes long for {} of shape {:?}", spec.dtype, spec.shape);
             return Err(Error::config(name, must, bytes.len()));
         }
+        self.write_part(name, bytes)
+    }
+
+    /// Writes the next bytes of the next tensor of the plan, for tensors larger than memory.
+    ///
+    /// The tensor after it is due as soon as all bytes have come.
+    ///
+    /// # Errors
+    ///
+    /// As [`ParamWriter::write`], but fewer bytes than the tensor has are accepted.
+    pub fn write_part(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let spec = self.due(name)?;
+        let left = spec.shape.iter().product::<usize>() * spec.dtype.size() - self.part;
+        if bytes.len() > left {
+            let must =
+                format!("at most {left} bytes long, the rest of {} of shape {:?}", spec.dtype, spec.shape);
+            return Err(Error::config(name, must, bytes.len()));
+        }
         self.file.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))?;
-        self.next += 1;
+        self.part += bytes.len();
+        if bytes.len() == left {
+            (self.next, self.part) = (self.next + 1, 0);
+        }
         Ok(())
     }
 
