@@ -1,4 +1,5 @@
 //! Parameters as values: an ordered map from names to tensors, with arithmetic.
+mod io;
 mod task_vector;
 
 pub use task_vector::TaskVector;
