@@ -251,4 +251,75 @@ mod tests {
         write_atomic(&path, |w| w.write_all(b"new text")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new text");
     }
+
+    #[test]
+    fn a_file_that_is_not_committed_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = AtomicFile::create(&dir.path().join("a"), None).unwrap();
+        file.write_all(&[0; 100_000]).unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_interrupted_is_repeated_but_not_for_ever() {
+        for kind in
+            [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock, io::ErrorKind::StaleNetworkFileHandle]
+        {
+            let mut calls = 0;
+            let mut failing = |times: u32| {
+                calls = 0;
+                patient(|| {
+                    calls += 1;
+                    if calls <= times { Err(io::Error::from(kind)) } else { Ok(calls) }
+                })
+            };
+            assert_eq!(failing(2).unwrap(), 3);
+            assert_eq!(failing(9).unwrap_err().kind(), kind);
+            assert_eq!(calls, 4);
+        }
+        let mut calls = 0;
+        let full = patient(|| -> io::Result<()> {
+            calls += 1;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(full.is_err());
+        assert_eq!(calls, 1);
+    }
+
+    #[test]
+    fn a_full_disk_says_how_much_was_needed() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let path = Path::new("a");
+        assert_eq!(
+            write_error(path, full(), 5, Some(20)).to_string(),
+            "cannot write `a`: no storage space; 20 bytes are needed, and the old file is unchanged"
+        );
+        let unknown = write_error(path, full(), 5, None).to_string();
+        assert!(unknown.contains("5 bytes were written before"), "{unknown}");
+    }
+
+    #[test]
+    fn directories_are_made_unless_a_file_is_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        ensure_dir(&path).unwrap();
+        ensure_dir(&path).unwrap();
+        let file = path.join("file");
+        fs::write(&file, "x").unwrap();
+        assert!(ensure_dir(&file).unwrap_err().to_string().ends_with("is a file; expected a directory"));
+        assert!(ensure_dir(&file.join("c")).unwrap_err().to_string().starts_with("cannot create"));
+        assert!(open_regular(&path).unwrap_err().to_string().ends_with("is a directory; expected a file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_directories_are_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [Path::new("/dev/null"), dir.path()] {
+            assert!(write_atomic(path, |w| w.write_all(b"x")).is_err());
+        }
+        use std::os::unix::fs::FileTypeExt;
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
 }

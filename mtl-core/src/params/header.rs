@@ -3,6 +3,7 @@ use super::{
     Dtype,
     sniff::{self, shortened},
 };
+use crate::Error;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::{collections::BTreeMap, fmt, ops::Range};
 
@@ -241,27 +242,63 @@ impl<'de> Visitor<'de> for RecordSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TensorInfo, A::Error> {
         let (mut dtype, mut shape, mut offsets) = (None, None, None);
-        while let Some(field) = map.next_key::<String>()? {
-            let twice = match field.as_str() {
-                "dtype" => dtype.replace(map.next_value::<String>()?).is_some(),
-                "shape" => shape.replace(map.next_value_seed(Numbers("dimensions", MAX_DIMS))?).is_some(),
-                "data_offsets" => offsets.replace(map.next_value_seed(Numbers("data_offsets", 2))?).is_some(),
-                _ => return Err(de::Error::custom(format!("unknown field {:?}", shortened(&field)))),
+        while let Some(field) = map.next_key_seed(Text("a field", field))? {
+            let twice = match field {
+                DTYPE => dtype.replace(map.next_value_seed(Text("a string", dtype_of))?).is_some(),
+                SHAPE => shape.replace(map.next_value_seed(Numbers("dimensions", MAX_DIMS))?).is_some(),
+                _ => offsets.replace(map.next_value_seed(Numbers(OFFSETS, 2))?).is_some(),
             };
             if twice {
                 return Err(de::Error::custom(format!("`{field}` is there twice")));
             }
         }
-        let dtype: String = dtype.ok_or_else(|| de::Error::missing_field("dtype"))?;
-        let shape: Vec<usize> = shape.ok_or_else(|| de::Error::missing_field("shape"))?;
-        let offsets: Vec<usize> = offsets.ok_or_else(|| de::Error::missing_field("data_offsets"))?;
-        record(&dtype, shape, &offsets).map_err(de::Error::custom)
+        let dtype = dtype.ok_or_else(|| de::Error::missing_field(DTYPE))?;
+        let shape = shape.ok_or_else(|| de::Error::missing_field(SHAPE))?;
+        let offsets: Vec<usize> = offsets.ok_or_else(|| de::Error::missing_field(OFFSETS))?;
+        record(dtype, shape, &offsets).map_err(de::Error::custom)
+    }
+}
+
+const DTYPE: &str = "dtype";
+const SHAPE: &str = "shape";
+const OFFSETS: &str = "data_offsets";
+
+fn field(name: &str) -> Result<&'static str, String> {
+    let known = [DTYPE, SHAPE, OFFSETS].into_iter().find(|&known| known == name);
+    known.ok_or_else(|| format!("unknown field {:?}", shortened(name)))
+}
+
+fn dtype_of(name: &str) -> Result<Dtype, String> {
+    name.parse().map_err(|_| {
+        Error::unknown("dtype", &shortened(name), Dtype::ALL.iter().map(|d| d.name())).to_string()
+    })
+}
+
+/// A string that is looked at and not kept: what it is, and what becomes of it.
+struct Text<T>(&'static str, fn(&str) -> Result<T, String>);
+
+impl<'de, T> DeserializeSeed<'de> for Text<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        self.1(text).map_err(E::custom)
     }
 }
 
 /// Checks what a record says against itself.
-fn record(dtype: &str, shape: Vec<usize>, offsets: &[usize]) -> Result<TensorInfo, String> {
-    let dtype: Dtype = shortened(dtype).parse().map_err(|e: crate::Error| e.to_string())?;
+fn record(dtype: Dtype, shape: Vec<usize>, offsets: &[usize]) -> Result<TensorInfo, String> {
     let &[start, end] = offsets else {
         return Err(format!("`data_offsets` must be [begin, end], but has {} numbers", offsets.len()));
     };

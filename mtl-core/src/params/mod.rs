@@ -21,3 +21,6 @@ pub use file::ParamFile;
 pub use header::{MAX_HEADER_BYTES, TensorInfo};
 pub use store::ParamStore;
 pub use write::{ParamSpec, ParamView, ParamWriter, file_order, write_params};
+
+#[cfg(test)]
+mod tests;
