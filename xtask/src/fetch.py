@@ -6,7 +6,7 @@ the index that pip is configured for. Exit codes: 0 all there; 3 the connection 
 4 this way does not work here (the caller then uses pip).
 """
 
-import errno, hashlib, http.client, json, os, subprocess, sys, time
+import errno, hashlib, http.client, json, os, ssl, subprocess, sys, time
 import urllib.error, urllib.parse, urllib.request
 
 
@@ -69,7 +69,11 @@ def fetch(folder, project, file, digest):
         url = locate(project, file)
     except Exception as error:
         print(f"{project}: {error}", file=sys.stderr)
-        sys.exit(4)
+        # pip may know other places, or other certificates; without a network it only fails more slowly.
+        elsewhere = os.environ.get("PIP_NO_INDEX") or os.environ.get("PIP_FIND_LINKS")
+        reason = getattr(error, "reason", None)
+        offline = isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError)
+        sys.exit(3 if offline and not elsewhere else 4)
     tries = 6
     for attempt in range(1, tries + 1):
         try:

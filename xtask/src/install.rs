@@ -3,7 +3,7 @@
 //! ```text
 //! <cache>/mtl-lab/libtorch-2.11.0-linux-x86_64/           complete and verified: it appears by a rename
 //! <cache>/mtl-lab/libtorch-2.11.0-linux-x86_64.lock       held while one set-up works
-//! <cache>/mtl-lab/.partial-libtorch-2.11.0-linux-x86_64/  wheels/ (kept for the next try), tree/, log.txt
+//! <cache>/mtl-lab/.partial-libtorch-2.11.0-linux-x86_64/  wheels/ (kept for the next try) and tree/
 //! ```
 
 use crate::platform::{Platform, VERSION};
@@ -53,14 +53,14 @@ impl Cache {
         Some(self.complete().join("torch")).filter(|torch| torch.is_dir())
     }
 
-    /// Downloads, unpacks and verifies libtorch, and returns its folder.
+    /// Downloads, unpacks and verifies libtorch, and returns its folder and where it came from.
     ///
     /// Of two calls at once the second waits and then finds the work of the first.
-    pub(crate) fn install(&self, scratch: &Path) -> Result<PathBuf> {
+    pub(crate) fn install(&self, scratch: &Path) -> Result<(PathBuf, &'static str)> {
         create_dir(&self.dir)?;
         let lock = lock(&self.dir.join(format!("{}.lock", self.name())))?;
         if let Some(torch) = self.find() {
-            return Ok(torch);
+            return Ok((torch, "from the cache"));
         }
         self.sweep();
         let python = python()?;
@@ -79,7 +79,7 @@ impl Cache {
         fs::rename(&tree, self.complete()).map_err(|error| Error::io("create", &self.complete(), &error))?;
         // The copy is complete; what is left of its making is only space, and the next sweep tries again.
         let _ = fs::remove_dir_all(self.partial());
-        Ok(self.complete().join("torch"))
+        Ok((self.complete().join("torch"), "downloaded"))
     }
 
     /// A Python process that keeps the lock while it lives.
@@ -106,23 +106,25 @@ impl Cache {
         );
         let label = format!("downloading libtorch {VERSION}");
         let watch = Watch { label: &label, dir: wheels, total };
-        let log = self.partial().join("log.txt");
         let mut fetch = self.python(python, lock)?;
         fetch.args(["-c", FETCH]).arg(wheels);
         fetch.args(self.platform.wheels.iter().flat_map(|wheel| [wheel.project, wheel.file, wheel.sha256]));
-        match progress::run(&mut fetch, watch, &log)?.code() {
+        let (status, said) = progress::run(&mut fetch, watch)?;
+        match status.code() {
             Some(0) => return Ok(()),
             // Another way would fail alike, and would start again from the first byte.
-            Some(3) => return Err(download_error(&log)),
-            _ => eprintln!("asking pip instead"),
+            Some(3) => return Err(download_error(&said)),
+            _ => eprintln!("{}\nasking pip instead", last_lines(&said, 1).trim_start()),
         }
         let temporary = wheels.join("pip");
+        remove_dir(&temporary)?;
         create_dir(&temporary)?;
         let mut pip = self.python(python, lock)?;
         // pip's temporary files count as progress, and belong on the disk whose room was checked.
         pip.env("TMPDIR", &temporary).args(pip_arguments(&self.platform, &temporary));
-        if !progress::run(&mut pip, watch, &log)?.success() {
-            return Err(download_error(&log));
+        let (status, said) = progress::run(&mut pip, watch)?;
+        if !status.success() {
+            return Err(download_error(&said));
         }
         for wheel in self.platform.wheels {
             let from = temporary.join(wheel.file);
@@ -133,9 +135,7 @@ impl Cache {
 
     fn unpack(&self, python: &Path, wheels: &Path, lock: &File) -> Result<()> {
         let tree = self.partial().join("tree");
-        if tree.exists() {
-            fs::remove_dir_all(&tree).map_err(|error| Error::io("remove", &tree, &error))?;
-        }
+        remove_dir(&tree)?;
         eprintln!("unpacking and checking it");
         let mut unpack = self.python(python, lock)?;
         unpack.args(["-c", UNPACK]).arg(&tree);
@@ -187,6 +187,13 @@ fn cache_base(macos: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Resul
 
 fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, &error))
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the lock that is freed when the returned file, and all its copies, are closed.
@@ -265,12 +272,11 @@ fn pip_arguments(platform: &Platform, dest: &Path) -> Vec<String> {
     args
 }
 
-fn download_error(log: &Path) -> Error {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let hint = no_space_hint(&text).unwrap_or(
+fn download_error(said: &str) -> Error {
+    let hint = no_space_hint(said).unwrap_or(
         "check the network (and HTTPS_PROXY, PIP_INDEX_URL), then run `cargo xtask setup` again: it resumes",
     );
-    Error::new(format!("the download failed:\n{}", last_lines(&text, 5)), hint)
+    Error::new(format!("the download failed:\n{}", last_lines(said, 5)), hint)
 }
 
 fn no_space_hint(text: &str) -> Option<&'static str> {

@@ -76,7 +76,8 @@ fn in_place(link: &Path, dir: PathBuf, scratch: &Path) -> Result<Option<Ready>> 
 fn from_cache(scratch: &Path) -> Result<Ready> {
     let cache = Cache::of_user(platform::current()?)?;
     let Some(dir) = cache.find() else {
-        return Ok(Ready { source: "downloaded", dir: cache.install(scratch)? });
+        let (dir, source) = cache.install(scratch)?;
+        return Ok(Ready { source, dir });
     };
     let remedy = format!(
         "if the copy is damaged, run `rm -r {}` and then `cargo xtask setup` again",

@@ -1,11 +1,11 @@
 //! One line of progress while a child process fills a folder.
 
+use crate::Result;
 use crate::workspace::cannot_start;
-use crate::{Error, Result};
-use std::fs::{self, File};
-use std::io::{IsTerminal, Write};
+use std::fs;
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -21,20 +21,30 @@ pub(crate) struct Watch<'a> {
     pub(crate) total: u64,
 }
 
-/// Runs a command with its output in the file `log`, and returns its status.
+/// Runs a command and returns its status and what it wrote to its standard error.
 ///
 /// On a terminal one line is drawn again and again; elsewhere a line is logged every ten seconds.
-pub(crate) fn run(command: &mut Command, watch: Watch<'_>, log: &Path) -> Result<ExitStatus> {
-    let output = File::create(log).map_err(|error| Error::io("write", log, &error))?;
-    let errors = output.try_clone().map_err(|error| Error::io("write", log, &error))?;
-    let mut child =
-        command.stdout(output).stderr(errors).spawn().map_err(|error| cannot_start(command, &error))?;
+pub(crate) fn run(command: &mut Command, watch: Watch<'_>) -> Result<(ExitStatus, String)> {
+    let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| cannot_start(command, &error))?;
+    // Kept in memory: a file could not be written on the full disk that it should tell of.
+    let errors = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        errors.map(|mut errors| errors.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let status = wait(&mut child, watch).map_err(|error| cannot_start(command, &error))?;
+    Ok((status, reader.join().unwrap_or_default()))
+}
+
+fn wait(child: &mut Child, watch: Watch<'_>) -> std::io::Result<ExitStatus> {
     let terminal = std::io::stderr().is_terminal();
     let interval = Duration::from_secs(if terminal { 1 } else { 10 });
     let start = Instant::now();
     let mut shown = start;
     loop {
-        let ended = child.try_wait().map_err(|error| Error::io("wait for the writer of", log, &error))?;
+        let ended = child.try_wait()?;
         let elapsed = start.elapsed();
         if terminal && (ended.is_some() || shown.elapsed() >= interval) {
             eprint!("\r\x1b[K{}", line(watch, size(watch.dir), elapsed));
@@ -62,6 +72,8 @@ fn line(watch: Watch<'_>, bytes: u64, elapsed: Duration) -> String {
     } else {
         format!("{} min {} s", seconds / 60, seconds % 60)
     };
+    // pip copies a file before it removes the first: that is no more progress.
+    let bytes = bytes.min(watch.total);
     format!("{}: {} of {} MiB, {time}", watch.label, bytes / MIB, watch.total.div_ceil(MIB))
 }
 

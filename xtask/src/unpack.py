@@ -35,3 +35,10 @@ for digest, wheel in zip(rest[0::2], rest[1::2]):
                     # The folder becomes the cache by a rename, which must not reach the disk before the data.
                     target.flush()
                     os.fsync(target.fileno())
+
+# This library stands for the CPU half and the CUDA half together. Some linkers record it in every program, which
+# then asks for the CUDA half; as a link to the CPU half it stands for what is here.
+umbrella = os.path.join(folder, "torch/lib/libtorch.so")
+if os.path.exists(umbrella):
+    os.remove(umbrella)
+    os.symlink("libtorch_cpu.so", umbrella)

@@ -151,11 +151,16 @@ fn run(command: &mut Command) -> std::result::Result<(), String> {
     }
 }
 
-/// The last lines that are not blank, indented.
+/// The last lines that are not blank, indented and cut to a readable length.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    const LONGEST: usize = 240;
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let kept = lines.get(lines.len().saturating_sub(count)..).unwrap_or_default();
-    kept.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    let cut = |line: &&str| match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("  {}…", &line[..end]),
+        None => format!("  {line}"),
+    };
+    kept.iter().map(cut).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -194,5 +199,6 @@ mod tests {
     fn the_end_of_an_output_is_quoted() {
         assert_eq!(last_lines("a\n\nb \nc\n", 2), "  b\n  c");
         assert_eq!(last_lines("", 2), "");
+        assert_eq!(last_lines(&"é".repeat(300), 1), format!("  {}…", "é".repeat(240)));
     }
 }
