@@ -100,6 +100,26 @@ pub fn load_idx(images: impl AsRef<Path>, labels: impl AsRef<Path>, n_classes: u
 pub fn load_idx_folder(dir: impl AsRef<Path>) -> Result<(Samples, Samples)> {
     const N_CLASSES: usize = 10;
     let dir = dir.as_ref();
+    let [train_images, train_labels, test_images, test_labels] = folder_files(dir)?;
+    let train = load_idx(train_images, train_labels, N_CLASSES)?;
+    let test = load_idx(test_images, test_labels, N_CLASSES)?;
+    if train.shape != test.shape {
+        let (a, b) = (&train.shape[1..], &test.shape[1..]);
+        return Err(Error::format(
+            dir,
+            format!("has training images of {a:?} pixels, but test images of {b:?}"),
+        ));
+    }
+    Ok((train, test))
+}
+
+/// The four files that [`load_idx_folder`] reads: training images and labels, test images and labels.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the folder cannot be read, [`Error::Format`] naming every file that is missing.
+pub fn folder_files(dir: impl AsRef<Path>) -> Result<[PathBuf; 4]> {
+    let dir = dir.as_ref();
     std::fs::read_dir(dir).map_err(|source| Error::io("read", dir, source))?;
     let find = |name: &str| -> std::result::Result<PathBuf, String> {
         let candidates = [name.to_owned(), format!("{name}.gz"), name.replace("-idx", ".idx")];
@@ -117,17 +137,7 @@ pub fn load_idx_folder(dir: impl AsRef<Path>) -> Result<(Samples, Samples)> {
     if !missing.is_empty() {
         return Err(Error::format(dir, format!("has no {}", missing.join(", "))));
     }
-    let paths: Vec<PathBuf> = found.into_iter().flatten().collect();
-    let train = load_idx(&paths[0], &paths[1], N_CLASSES)?;
-    let test = load_idx(&paths[2], &paths[3], N_CLASSES)?;
-    if train.shape != test.shape {
-        let (a, b) = (&train.shape[1..], &test.shape[1..]);
-        return Err(Error::format(
-            dir,
-            format!("has training images of {a:?} pixels, but test images of {b:?}"),
-        ));
-    }
-    Ok((train, test))
+    Ok(found.map(std::result::Result::unwrap_or_default))
 }
 
 fn read_labels(path: &Path, n_classes: usize) -> Result<Vec<i64>> {
