@@ -1,4 +1,5 @@
 //! Files that are damaged, hostile or something else: each is refused with a message that helps, and soon.
+#![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
 use mtl_core::{
     Error, Result,
     data::{csv, idx},

@@ -1,4 +1,5 @@
 //! A file that promises or unpacks to far more than it holds costs little memory. Alone in its process: the peak counts.
+#![allow(clippy::print_stderr)] // A skipped test says why.
 use flate2::{Compression, write::GzEncoder};
 use mtl_core::{
     data::{csv, idx},
