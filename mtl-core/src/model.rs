@@ -88,6 +88,18 @@ impl Context {
         self
     }
 
+    /// The same circumstances for `task`, with nothing collected yet; [`absorb`](Self::absorb) brings the rest back.
+    #[must_use]
+    pub fn for_task(&self, task: usize) -> Self {
+        Self { task: Some(task), training: self.training, tracing: self.tracing, ..Self::eval() }
+    }
+
+    /// Takes over the auxiliary losses and traces that `other` collected.
+    pub fn absorb(&self, other: Self) {
+        self.aux.borrow_mut().extend(other.aux.into_inner());
+        self.traces.borrow_mut().extend(other.traces.into_inner());
+    }
+
     /// Index of the task, where one is known.
     pub fn task(&self) -> Option<usize> {
         self.task
