@@ -4,7 +4,11 @@ use crate::{Result, registry};
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
-    info: registry::MethodInfo { name: "equal", paper: "Multitask Learning", source: "Machine Learning 28, 1997" },
+    info: registry::MethodInfo {
+        name: "equal",
+        paper: "Multitask Learning",
+        source: "Machine Learning 28, 1997",
+    },
     build: |config| {
         let method = registry::parse::<EqualConfig>(config)?.build();
         Ok(Box::new(Balancer::Losses(Box::new(method))))

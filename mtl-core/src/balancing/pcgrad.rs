@@ -115,8 +115,7 @@ mod tests {
 
     fn gram(grads: &[Vec<f64>]) -> Gram {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum();
-        let rows: Vec<Vec<f64>> =
-            grads.iter().map(|a| grads.iter().map(|b| dot(a, b)).collect()).collect();
+        let rows: Vec<Vec<f64>> = grads.iter().map(|a| grads.iter().map(|b| dot(a, b)).collect()).collect();
         Gram::from_rows(&rows).unwrap()
     }
 

@@ -91,7 +91,8 @@ impl Sam {
         }
         let factor = self.config.rho / (scaled.norm() + EPS);
         let moved = |name: &str, param: &Tensor, direction: &Tensor| {
-            let direction = if self.config.adaptive { param.abs() * direction } else { direction.shallow_clone() };
+            let direction =
+                if self.config.adaptive { param.abs() * direction } else { direction.shallow_clone() };
             let leaf = no_grad(|| param + direction * factor).set_requires_grad(true);
             (name.to_owned(), leaf)
         };
@@ -117,7 +118,8 @@ mod tests {
     fn a_zero_gradient_or_radius_moves_nothing() {
         let theta = dict("w", &[1.0, -2.0]);
         for (rho, grad) in [(0.5, [0.0, 0.0]), (0.0, [1.0, 1.0])] {
-            let same = SamConfig::default().rho(rho).build().unwrap().perturb(&theta, &dict("w", &grad)).unwrap();
+            let same =
+                SamConfig::default().rho(rho).build().unwrap().perturb(&theta, &dict("w", &grad)).unwrap();
             assert_eq!(same.get("w").unwrap(), theta.get("w").unwrap());
         }
     }
