@@ -31,7 +31,7 @@ struct Patient(NamedTempFile);
 
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        patient(|| self.0.write(bytes))
+        patient(|| self.0.as_file().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -81,7 +81,7 @@ impl AtomicFile {
             builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
             patient(|| builder.tempfile_in(parent(path)))
         };
-        let temp = attempt().map_err(|source| Error::io("write", path, source))?;
+        let temp = attempt().map_err(|source| Error::io("write", path, without_path(source)))?;
         Ok(Self { path: path.to_owned(), buffer: BufWriter::new(Patient(temp)), written: 0, wanted })
     }
 
@@ -151,6 +151,12 @@ fn refuse_special(path: &Path) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The cause alone: tempfile adds the name of the temporary file, which means nothing to a user.
+fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|e| e.source()).and_then(|e| e.downcast_ref::<io::Error>());
+    inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
 }
 
 fn write_error(path: &Path, source: io::Error, written: u64, wanted: Option<u64>) -> Error {
@@ -303,6 +309,8 @@ mod tests {
     fn directories_are_made_unless_a_file_is_in_the_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
+        let err = write_atomic(&path.join("c"), |_| Ok(())).unwrap_err().to_string();
+        assert!(err.starts_with("cannot write") && !err.contains(".tmp-"), "{err}");
         ensure_dir(&path).unwrap();
         ensure_dir(&path).unwrap();
         let file = path.join("file");

@@ -7,7 +7,7 @@ use crate::Error;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::{collections::BTreeMap, fmt, ops::Range};
 
-/// Longest header read, 16 MiB: room for some 300 000 tensors.
+/// Longest header read, 16 MiB: room for some 200 000 tensors, so their number needs no limit of its own.
 pub const MAX_HEADER_BYTES: usize = 16 << 20;
 /// Longest name of a tensor in bytes.
 const MAX_NAME_BYTES: usize = 512;
