@@ -1,0 +1,215 @@
+//! The error type of the crate.
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can be wrong with a recipe or with the checkpoints it names.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No merge method of that name is registered.
+    #[error("unknown merge method `{name}`{}", did_you_mean(.similar))]
+    UnknownMethod {
+        /// Name that was asked for.
+        name: String,
+        /// Nearest known name.
+        similar: Option<String>,
+    },
+    /// The method has no such parameter.
+    #[error("{path}: method `{method}` has no parameter `{parameter}`{}", did_you_mean(.similar))]
+    UnknownParameter {
+        /// Where in the recipe, such as `models[1].parameters`.
+        path: String,
+        /// Method of the recipe.
+        method: String,
+        /// Name that was given.
+        parameter: String,
+        /// Nearest known name.
+        similar: Option<String>,
+    },
+    /// A parameter of the whole merge was given to a single model.
+    #[error("{path}: `{parameter}` concerns the whole merge; move it to the recipe's `parameters`")]
+    SharedParameter {
+        /// Where in the recipe.
+        path: String,
+        /// The parameter.
+        parameter: String,
+    },
+    /// A parameter without a default has no value.
+    #[error("{path}: method `{method}` requires `{parameter}` for every model, but `{model}` has none")]
+    MissingParameter {
+        /// Where in the recipe.
+        path: String,
+        /// Method of the recipe.
+        method: String,
+        /// The parameter.
+        parameter: String,
+        /// Model that lacks it.
+        model: String,
+    },
+    /// A parameter's value is of the wrong type or outside its range.
+    #[error("{path}.{parameter} must be {must}, but is {found}")]
+    Parameter {
+        /// Where in the recipe.
+        path: String,
+        /// The parameter.
+        parameter: String,
+        /// What is accepted, in words.
+        must: String,
+        /// The value given.
+        found: String,
+    },
+    /// A method asked for a parameter that its own spec does not declare.
+    #[error("method `{method}` reads parameter `{parameter}`, which its spec does not declare as {kind}")]
+    Undeclared {
+        /// The method.
+        method: String,
+        /// The parameter.
+        parameter: String,
+        /// `a number`, `a flag` or `a number per model`.
+        kind: &'static str,
+    },
+    /// The method needs a base model and the recipe has none.
+    #[error("method `{method}` needs a `base_model`, but the recipe has none")]
+    MissingBase {
+        /// The method.
+        method: String,
+    },
+    /// The method has no use for the base model the recipe gives.
+    #[error(
+        "method `{method}` has no base, but `base_model` is `{base}`; list it under `models` to include it, or drop it"
+    )]
+    UnusedBase {
+        /// The method.
+        method: String,
+        /// The base given.
+        base: String,
+    },
+    /// Too few or too many models.
+    #[error("method `{method}` takes {expected}, but the recipe has {found}")]
+    ModelCount {
+        /// The method.
+        method: String,
+        /// Accepted count, in words.
+        expected: String,
+        /// Models in the recipe.
+        found: usize,
+    },
+    /// One checkpoint takes two parts in the merge.
+    #[error("models[{second}] repeats {first}: `{model}`")]
+    DuplicateModel {
+        /// The checkpoint.
+        model: String,
+        /// Its first mention, such as `models[0]` or `base_model`.
+        first: String,
+        /// Index of the second mention.
+        second: usize,
+    },
+    /// An average whose weights cancel.
+    #[error(
+        "`weight` sums to {sum:e} over the models, so `{method}` cannot normalize; change a weight or set `normalize` to false"
+    )]
+    ZeroSum {
+        /// The method.
+        method: String,
+        /// Sum of the weights.
+        sum: f64,
+    },
+    /// In-memory inputs that do not correspond to the recipe.
+    #[error("the recipe has {expected}, but {found} in memory")]
+    Inputs {
+        /// What the recipe names.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// Checkpoints whose tensors do not correspond.
+    #[error("the checkpoints do not fit together: {differences}")]
+    Mismatch {
+        /// The differences, the first ten in full.
+        differences: String,
+    },
+    /// A tensor's values and its shape disagree.
+    #[error("a tensor of shape {shape:?} has {expected} values, but {found} were given")]
+    Shape {
+        /// Shape given.
+        shape: Vec<usize>,
+        /// Product of the shape.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A NaN or an infinity in an input.
+    #[error("`{tensor}` in `{file}` has {count} NaN or infinite values, the first at element {index}")]
+    NonFinite {
+        /// The tensor.
+        tensor: String,
+        /// File or in-memory name.
+        file: String,
+        /// First offending element in row-major order.
+        index: usize,
+        /// How many there are in the tensor.
+        count: usize,
+    },
+    /// Finite inputs gave a value the output type cannot hold.
+    #[error(
+        "merged `{tensor}` overflows {dtype} at element {index}; choose a wider `out_dtype` or smaller weights"
+    )]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// Output type.
+        dtype: &'static str,
+        /// First offending element in row-major order.
+        index: usize,
+    },
+    /// An integer tensor that is not the same in every checkpoint.
+    #[error(
+        "`{tensor}` holds {dtype}, which can only be copied, but differs between `{first}` and `{second}`"
+    )]
+    NotMergeable {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: String,
+        /// File the value would be copied from.
+        first: String,
+        /// File that disagrees.
+        second: String,
+    },
+    /// A float type the engine would lose precision on.
+    #[error(
+        "`{tensor}` in `{file}` is {dtype}, but merges compute in float32; set `out_dtype` to accept the rounding"
+    )]
+    Precision {
+        /// The tensor.
+        tensor: String,
+        /// File or in-memory name.
+        file: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// The worker threads could not be started.
+    #[error("cannot start {threads} worker threads: {message}")]
+    Threads {
+        /// Count asked for; 0 means one per core.
+        threads: usize,
+        /// What the system said.
+        message: String,
+    },
+    /// A checkpoint named in the recipe cannot be opened.
+    #[error("{role}: {source}")]
+    Open {
+        /// `base_model` or `models[1]`.
+        role: String,
+        /// Cause.
+        source: mtl_core::Error,
+    },
+    /// An error of the shared core: files, formats.
+    #[error(transparent)]
+    Core(#[from] mtl_core::Error),
+}
+
+fn did_you_mean(similar: &Option<String>) -> String {
+    similar.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
