@@ -260,3 +260,25 @@ fn header_text(plan: &[ParamSpec], metadata: &BTreeMap<String, String>) -> Resul
     }
     Ok((header, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::ParamFile;
+
+    #[test]
+    fn a_tensor_may_come_in_parts_and_must_come_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let plan = [ParamSpec::new("a", Dtype::U8, [3]), ParamSpec::new("b", Dtype::U8, [1])];
+        let mut writer = ParamWriter::create(&path, &plan, &BTreeMap::new()).unwrap();
+        writer.write_part("a", &[1, 2]).unwrap();
+        assert!(writer.write("a", &[1, 2, 3]).is_err(), "two bytes of it are written");
+        assert!(writer.write_part("a", &[3, 4]).unwrap_err().to_string().contains("at most 1 bytes"));
+        assert!(writer.write_part("b", &[9]).is_err(), "`a` is not complete");
+        writer.write_part("a", &[3]).unwrap();
+        writer.write("b", &[4]).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(ParamFile::open(&path).unwrap().bytes("a").unwrap(), [1, 2, 3]);
+    }
+}
