@@ -155,8 +155,16 @@ fn refuse_special(path: &Path) -> io::Result<()> {
 
 /// The cause alone: tempfile adds the name of the temporary file, which means nothing to a user.
 fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|e| e.source()).and_then(|e| e.downcast_ref::<io::Error>());
-    inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+    use io::ErrorKind::{
+        NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    match error.kind() {
+        NotFound => io::Error::new(NotFound, "its directory does not exist"),
+        kind @ (NotADirectory | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull) => {
+            kind.into()
+        }
+        _ => error,
+    }
 }
 
 fn write_error(path: &Path, source: io::Error, written: u64, wanted: Option<u64>) -> Error {
@@ -310,7 +318,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let err = write_atomic(&path.join("c"), |_| Ok(())).unwrap_err().to_string();
-        assert!(err.starts_with("cannot write") && !err.contains(".tmp-"), "{err}");
+        assert!(err.starts_with("cannot write") && err.ends_with("its directory does not exist"), "{err}");
         ensure_dir(&path).unwrap();
         ensure_dir(&path).unwrap();
         let file = path.join("file");
