@@ -1,0 +1,180 @@
+//! The closed-form cost model: layers in sequence, weights prefetched one layer ahead.
+use super::report::{Bound, LayerCost, Report};
+use super::{Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, moe_cost};
+use crate::Result;
+use crate::graph::{ModelGraph, Node, Op};
+use crate::math::{product, sum};
+use crate::platform::Resources;
+use crate::routing::Routing;
+
+/// Closed forms, layer by layer.
+///
+/// Weights of a layer load while the layer before it computes (two weight buffers, one port), so a layer takes its
+/// compute cycles plus whatever part of its load those did not hide: L₀ + Σ max(Cᵢ, Lᵢ₊₁) over layers with large
+/// weights. Norms, positions and gates have small buffers of their own and only take time on the port. Activations stay
+/// on chip, and the image is there when the frame starts.
+///
+/// ```
+/// use mtl_hw::cost::{Analytical, CostModel};
+/// use mtl_hw::{presets, routing::Routing};
+/// let graph = presets::m3vit_small(512, 512)?;
+/// let report = Analytical.model(&graph, &presets::zcu104_m3vit()?, Routing::Uniform)?;
+/// assert!((report.latency_ms() - 69.033).abs() < 0.01); // published: 69.033 ms
+/// # Ok::<(), mtl_hw::HwError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Analytical;
+
+impl CostModel for Analytical {
+    fn model(&self, graph: &ModelGraph, accelerator: &Accelerator, routing: Routing<'_>) -> Result<Report> {
+        graph.validate()?;
+        accelerator.validate()?;
+        let prefix_rows = if accelerator.embed_prefix_rows { prefix_tokens(graph) } else { 0 };
+        let mut pipeline = Pipeline { accelerator, routing, prefix_rows, credit: 0 };
+        let layers = graph.nodes.iter().map(|n| pipeline.layer(n)).collect::<Result<Vec<_>>>()?;
+        let memory = MemoryPlan::of(graph, accelerator)?;
+        let resources =
+            Resources { dsp: multipliers(accelerator)?, ..memory.resources(&accelerator.platform)? };
+        Ok(Report {
+            model: graph.name.clone(),
+            accelerator: accelerator.name.clone(),
+            provenance: accelerator.provenance,
+            clock_hz: accelerator.clock_hz(),
+            cycles: sum("cycles", layers.iter().map(|l| l.cycles))?,
+            macs: graph.macs()?,
+            weight_bytes: sum("weight bytes", layers.iter().map(|l| l.weight_bytes))?,
+            peak_macs: accelerator.engine.get().peak_macs()?,
+            layers,
+            fit: accelerator.platform.check(&resources),
+            memory,
+            power: accelerator.power.clone(),
+        })
+    }
+}
+
+fn prefix_tokens(graph: &ModelGraph) -> u64 {
+    let prefix = |n: &Node| if let Op::TokenEmbedding { prefix, .. } = n.op { Some(prefix) } else { None };
+    graph.nodes.iter().find_map(prefix).unwrap_or(0)
+}
+
+fn multipliers(accelerator: &Accelerator) -> Result<u64> {
+    let precision = accelerator.precision;
+    let each = accelerator
+        .platform
+        .dsp_kind
+        .blocks_per_multiply(precision.activation_bits, precision.weight_bits)?;
+    product("dsp", &[accelerator.engine.get().peak_macs()?, each])
+}
+
+/// The state between layers: cycles in which the port was free to prefetch.
+struct Pipeline<'a> {
+    accelerator: &'a Accelerator,
+    routing: Routing<'a>,
+    prefix_rows: u64,
+    credit: u64,
+}
+
+impl Pipeline<'_> {
+    fn layer(&mut self, node: &Node) -> Result<LayerCost> {
+        match node.op {
+            Op::MoeFfn(_) => self.moe(node),
+            _ => self.dense(node),
+        }
+    }
+
+    fn dense(&mut self, node: &Node) -> Result<LayerCost> {
+        let (compute, bound) = self.compute(&node.op)?;
+        let weight_bytes = self.accelerator.weight_bytes(node.op.active_params(0)?)?;
+        let load = self.accelerator.load_cycles(weight_bytes)?;
+        let exposed = load.saturating_sub(self.credit);
+        // A large layer frees the other buffer when it starts, so only its own time hides the next load.
+        let large = matches!(node.op, Op::Gemm { .. } | Op::PatchEmbedding { .. });
+        let left = if large { 0 } else { self.credit.saturating_sub(load) };
+        self.credit = sum("cycles", [left, compute])?;
+        Ok(LayerCost {
+            name: node.name.clone(),
+            part: node.part,
+            block: node.block,
+            kind: node.op.kind(),
+            macs: node.op.macs()?,
+            compute_cycles: compute,
+            load_cycles: load,
+            exposed_cycles: exposed,
+            cycles: sum("cycles", [compute, exposed])?,
+            weight_bytes,
+            bound: if exposed > compute { Bound::WeightLoad } else { bound },
+            moe: None,
+        })
+    }
+
+    fn moe(&mut self, node: &Node) -> Result<LayerCost> {
+        let Op::MoeFfn(shape) = node.op else { return self.dense(node) };
+        let id = node.layer_id();
+        let cost = moe_cost(&id, &shape, self.accelerator, &self.routing.layer(&id, &shape)?)?;
+        let early = match self.accelerator.schedule {
+            MoeSchedule::ExpertByExpert { first_load, .. } => first_load == FirstLoad::Speculative,
+            _ => true,
+        };
+        let hidden = if early { self.credit } else { 0 };
+        let first = cost.first_load_cycles.saturating_sub(hidden);
+        let cycles = sum("cycles", [first, cost.steady_cycles])?;
+        let exposed = cycles - cost.compute_cycles;
+        self.credit = cost.steady_cycles - (cost.load_cycles - cost.first_load_cycles);
+        Ok(LayerCost {
+            name: node.name.clone(),
+            part: node.part,
+            block: node.block,
+            kind: node.op.kind(),
+            macs: node.op.macs()?,
+            compute_cycles: cost.compute_cycles,
+            load_cycles: cost.load_cycles,
+            exposed_cycles: exposed,
+            cycles,
+            weight_bytes: cost.weight_bytes,
+            bound: if exposed > cost.compute_cycles { Bound::ExpertLoad } else { Bound::Compute },
+            moe: Some(cost),
+        })
+    }
+
+    /// Cycles of the units themselves, and which unit it is.
+    fn compute(&self, op: &Op) -> Result<(u64, Bound)> {
+        let engine = self.accelerator.engine.get();
+        let cycles = match *op {
+            Op::PatchEmbedding { patches, patch, channels, dim } => {
+                let rows = sum("rows", [patches, self.prefix_rows])?;
+                engine.gemm_cycles(rows, product("inner", &[patch, patch, channels])?, dim)?
+            }
+            Op::Gemm { rows, inner, cols, .. } => engine.gemm_cycles(rows, inner, cols)?,
+            Op::AttentionScores { heads, queries, keys, head_dim } => {
+                engine.batched_cycles(heads, queries, head_dim, keys)?
+            }
+            Op::AttentionValues { heads, queries, keys, head_dim } => {
+                engine.batched_cycles(heads, queries, keys, head_dim)?
+            }
+            Op::Gate { tokens, dim, experts, .. } => {
+                return Ok((self.gate(tokens, dim, experts)?, Bound::Gate));
+            }
+            Op::LayerNorm { rows, .. } | Op::Softmax { rows, .. } => return self.vector(rows, op),
+            _ => return self.vector(0, op),
+        };
+        Ok((cycles, Bound::Compute))
+    }
+
+    fn gate(&self, tokens: u64, dim: u64, experts: u64) -> Result<u64> {
+        match self.accelerator.gate {
+            GateUnit::PerToken { cycles } => product("cycles", &[tokens, cycles.into()]),
+            GateUnit::MatrixEngine => {
+                let scores = self.accelerator.engine.get().gemm_cycles(tokens, dim, experts)?;
+                sum("cycles", [scores, product("cycles", &[tokens, experts])?])
+            }
+        }
+    }
+
+    /// Vector work; `rows` is the number of rows that need a division or square root.
+    fn vector(&self, rows: u64, op: &Op) -> Result<(u64, Bound)> {
+        match &self.accelerator.vector {
+            Some(unit) => Ok((unit.cycles(rows, op.outputs()?)?, Bound::Vector)),
+            None => Ok((0, Bound::Hidden)),
+        }
+    }
+}
