@@ -3,21 +3,18 @@
 use crate::workspace::{Workspace, exit_code, names_packages, status};
 use crate::{Result, libtorch};
 
-/// Runs the quickstart study, or resumes it.
+/// Runs the quickstart study, or goes on with it.
 pub(crate) fn demo(workspace: &Workspace, args: &[String]) -> Result<u8> {
     libtorch::ensure(workspace)?;
-    let (out, given) = match out_of(args) {
-        Some(out) => (out, true),
-        None => ("results/quickstart".to_owned(), false),
-    };
     let mut command = workspace.cargo();
     command.args(["run", "-p", "experiments", "--", "run", "quickstart"]);
-    if !given {
-        command.args(["--out", &out]);
-    }
-    if workspace.root().join(&out).exists() && !args.iter().any(|arg| arg == "--resume") {
-        eprintln!("{out} exists: finished cells are kept; `rm -r {out}` starts afresh");
+    let given = |name: &str| args.iter().any(|arg| arg == name || arg.starts_with(&format!("{name}=")));
+    if !given("--resume") {
+        // A second demo shows what the first one found instead of refusing its directory.
         command.arg("--resume");
+    }
+    if !given("--out") {
+        command.arg("--out").arg(workspace.located("results/quickstart"));
     }
     status(command.args(args)).map(exit_code)
 }
@@ -59,26 +56,4 @@ pub(crate) fn check(workspace: &Workspace) -> Result<u8> {
     }
     eprintln!("failed: {}", failed.join(", "));
     Ok(1)
-}
-
-/// The value of `--out`.
-fn out_of(args: &[String]) -> Option<String> {
-    args.iter().enumerate().find_map(|(i, arg)| match arg.strip_prefix("--out")? {
-        "" => args.get(i + 1).cloned(),
-        rest => rest.strip_prefix('=').map(str::to_owned),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_folder_of_a_demo_is_found_in_both_spellings() {
-        let out = |line: &str| out_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(out("--data d --out r").as_deref(), Some("r"));
-        assert_eq!(out("--out=r/x").as_deref(), Some("r/x"));
-        assert_eq!(out("--data d"), None);
-        assert_eq!(out("--out"), None);
-    }
 }

@@ -40,6 +40,20 @@ impl Workspace {
         self.libtorch_dir().join("torch")
     }
 
+    /// A path in the checkout, as short as the current folder allows.
+    pub(crate) fn located(&self, path: &str) -> PathBuf {
+        match std::env::current_dir() {
+            Ok(here) if here == self.root => PathBuf::from(path),
+            _ => self.root.join(path),
+        }
+    }
+
+    /// Whether the current folder is in the checkout: then paths in arguments are relative to it, and cargo finds
+    /// its configuration from it.
+    fn is_here(&self) -> bool {
+        std::env::current_dir().is_ok_and(|here| here.starts_with(&self.root))
+    }
+
     /// The libtorch that the user asks for, if any.
     pub(crate) fn user_libtorch(&self) -> Result<Option<PathBuf>> {
         user_libtorch(std::env::var_os("LIBTORCH"), &self.libtorch_link())
@@ -57,7 +71,9 @@ impl Workspace {
     /// A cargo command that sees the same `LIBTORCH` as one that the user types.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(&self.root);
+        if !self.is_here() {
+            command.current_dir(&self.root);
+        }
         if let Ok(None) = self.user_libtorch() {
             // Cargo set it for us from its configuration and will do so again. Passing it on would make it
             // look like the user's.
