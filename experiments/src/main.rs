@@ -1,2 +1,6 @@
 //! The `experiments` command.
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    experiments::cli::main()
+}
