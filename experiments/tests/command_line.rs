@@ -83,10 +83,10 @@ fn mistakes_are_named_with_what_was_probably_meant() {
 #[test]
 fn a_second_run_is_refused_and_resume_adds_seeds_without_repeating() {
     let lab = Lab::new();
-    lab.run("run selftest --seeds 0 --quiet").expect(0);
+    lab.run("run selftest --seeds 0 --only method=sgd --only lr=0.5 --quiet").expect(0);
     let refused = lab.run("run selftest --seeds 0").expect(2);
     insta::assert_snapshot!(refused.err, @"error: `results/selftest`: already holds a run; go on with it by `experiments resume selftest`, or remove it by `experiments clean selftest`");
-    lab.run("resume selftest --seeds 0,1 --quiet").expect(0);
+    lab.run("resume selftest --seeds 0,1 --only all --quiet").expect(0);
     let log = lab.read("results/selftest/run.log");
     assert_eq!(log.matches(": started on worker").count(), 10, "{log}");
     lab.run("resume selftest --quiet").expect(0);

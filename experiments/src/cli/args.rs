@@ -126,7 +126,7 @@ pub(super) struct GridArgs {
     /// Give a key another value everywhere, or for one kind of cells: steps=50, train.lr=0.1.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
-    /// Run only cells with this value: method=pcgrad, kind=train; repeat for several.
+    /// Run only cells with this value: method=pcgrad, kind=train; repeat for several, `all` for every cell.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) only: Vec<String>,
     /// Folder of the user's own data, for studies that take one.
@@ -187,7 +187,7 @@ impl GridArgs {
         *seeds = self.seeds.or(seeds.take());
         set.extend(self.set);
         if !self.only.is_empty() {
-            *only = self.only;
+            *only = self.only.into_iter().filter(|filter| filter != "all").collect();
         }
         if let Some(dir) = self.data {
             request.data = Some(std::path::absolute(dir)?);
