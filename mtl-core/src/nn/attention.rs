@@ -233,3 +233,102 @@ impl MultiHeadAttention {
         4 * tokens * dim * dim + 2 * tokens * tokens * dim
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+    use tch::{Device, Kind};
+
+    fn normal(seed: u64, dims: &[i64]) -> Tensor {
+        rng::normal(&mut Seed(seed).stream("test", 0), dims, 1.0).set_requires_grad(true)
+    }
+
+    /// The definition, head by head; `visible` is `[queries, keys]`.
+    fn by_definition(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, visible: Option<&Tensor>) -> Tensor {
+        let width = q.size()[2] / heads;
+        let head = |i: i64| {
+            let part = |t: &Tensor| t.narrow(2, i * width, width);
+            let mut scores = part(q).matmul(&part(k).transpose(1, 2)) / (width as f64).sqrt();
+            if let Some(visible) = visible {
+                scores = scores.masked_fill(&visible.logical_not(), f64::NEG_INFINITY);
+            }
+            scores.softmax(-1, Kind::Float).matmul(&part(v))
+        };
+        Tensor::cat(&(0..heads).map(head).collect::<Vec<_>>(), 2)
+    }
+
+    fn assert_same(ours: &Tensor, theirs: &Tensor, inputs: &[&Tensor]) {
+        assert!((ours - theirs).abs().max().double_value(&[]) < 1e-5);
+        let grads = |y: &Tensor| Tensor::run_backward(&[y.square().sum(Kind::Float)], inputs, false, false);
+        for (a, b) in grads(ours).iter().zip(grads(theirs)) {
+            assert!((a - b).abs().max().double_value(&[]) < 1e-4 && a.norm().double_value(&[]) > 0.0);
+        }
+    }
+
+    #[test]
+    fn plain_causal_and_masked_attention_are_those_of_the_definition() {
+        let (q, k, v) = (normal(1, &[2, 5, 6]), normal(2, &[2, 5, 6]), normal(3, &[2, 5, 6]));
+        let lower = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0);
+        let run = |options: Attend<'_>| attend(&q, &k, &v, 2, options).unwrap();
+        assert_same(&run(Attend::default()), &by_definition(&q, &k, &v, 2, None), &[&q, &k, &v]);
+        let wanted = by_definition(&q, &k, &v, 2, Some(&lower));
+        assert_same(&run(Attend { causal: true, ..Attend::default() }), &wanted, &[&q, &k, &v]);
+        let wanted = by_definition(&q, &k, &v, 2, Some(&lower));
+        assert_same(&run(Attend { mask: Some(&lower), ..Attend::default() }), &wanted, &[&q, &k, &v]);
+    }
+
+    #[test]
+    fn a_prefix_is_the_same_as_keys_and_values_put_in_front() {
+        let (q, k, v) = (normal(1, &[2, 5, 6]), normal(2, &[2, 5, 6]), normal(3, &[2, 5, 6]));
+        let (pk, pv) = (normal(4, &[3, 6]), normal(5, &[3, 6]));
+        let wide = |p: &Tensor, t: &Tensor| Tensor::cat(&[&p.unsqueeze(0).expand([2, 3, 6], false), t], 1);
+        let lower = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0);
+        let seen = Tensor::cat(&[&Tensor::ones([5, 3], (Kind::Bool, Device::Cpu)), &lower], 1);
+        let inputs = [&q, &k, &v, &pk, &pv];
+        for (options, visible) in [
+            (Attend::default(), None),
+            (Attend { causal: true, ..Attend::default() }, Some(&seen)),
+            (Attend { mask: Some(&lower), ..Attend::default() }, Some(&seen)),
+        ] {
+            let wanted = by_definition(&q, &wide(&pk, &k), &wide(&pv, &v), 2, visible);
+            let ours = attend(&q, &k, &v, 2, Attend { prefix: Some((&pk, &pv)), ..options }).unwrap();
+            assert_same(&ours, &wanted, &inputs);
+            let (own_k, own_v) = (pk.unsqueeze(0).repeat([2, 1, 1]), pv.unsqueeze(0).repeat([2, 1, 1]));
+            let own = attend(&q, &k, &v, 2, Attend { prefix: Some((&own_k, &own_v)), ..options }).unwrap();
+            assert!((own - ours).abs().max().double_value(&[]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_padding_mask_of_each_example_hides_its_keys() {
+        let (q, k, v) = (normal(1, &[2, 4, 6]), normal(2, &[2, 4, 6]), normal(3, &[2, 4, 6]));
+        let mask = Tensor::from_slice(&[true, true, true, true, true, true, false, false]).view([2, 1, 1, 4]);
+        let ours = attend(&q, &k, &v, 3, Attend { mask: Some(&mask), ..Attend::default() }).unwrap();
+        let short = |t: &Tensor| t.narrow(0, 1, 1).narrow(1, 0, 2);
+        let wanted = by_definition(&q.narrow(0, 1, 1), &short(&k), &short(&v), 3, None);
+        assert!((ours.narrow(0, 1, 1) - wanted).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (q, k) = (normal(1, &[2, 5, 6]), normal(2, &[2, 4, 6]));
+        let refuse = |heads: i64, options: Attend<'_>| attend(&q, &k, &k, heads, options).unwrap_err();
+        insta::assert_snapshot!(refuse(4, Attend::default()), @"`heads` must be a divisor of 6, but is 4");
+        let p = normal(3, &[3, 5]);
+        insta::assert_snapshot!(refuse(2, Attend { prefix: Some((&p, &p)), ..Attend::default() }), @"`prefix key` must have shape [n, 6] or [2, n, 6], but has [3, 5]");
+        let err = attend(&q, &k, &q, 2, Attend::default()).unwrap_err();
+        insta::assert_snapshot!(err, @"`value` must have shape [2, 4, 6], but has [2, 5, 6]");
+    }
+
+    #[test]
+    fn half_a_prefix_is_refused() {
+        let attention = MultiHeadAttention::new("a", 6, 2).unwrap();
+        let mut params = StateDict::new();
+        attention.init(Init::default(), Seed(0), &mut params).unwrap();
+        params.insert("a.prefix_key", normal(1, &[2, 6]));
+        let err =
+            attention.forward(&params, &normal(2, &[1, 3, 6]), None, None, &Context::eval()).unwrap_err();
+        insta::assert_snapshot!(err, @"unknown parameter `a.prefix_value`; did you mean `a.prefix_key`?");
+    }
+}

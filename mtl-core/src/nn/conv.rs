@@ -84,3 +84,41 @@ pub fn conv2d(params: &dyn ParamSource, name: &str, x: &Tensor, conv: Conv2d) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+
+    #[test]
+    fn stride_padding_and_groups_act_as_defined() {
+        let conv = Conv2d { stride: 2, padding: 1, groups: 2, ..Conv2d::default() };
+        let mut params = StateDict::new();
+        conv.init("c", (2, 2), 3, true, Init::default(), Seed(0), &mut params).unwrap();
+        let x = rng::normal(&mut Seed(1).stream("test", 0), &[1, 2, 5, 5], 1.0);
+        let y = conv2d(&params, "c", &x, conv).unwrap();
+        assert_eq!(y.size(), [1, 2, 3, 3]);
+        let (weight, bias) = (params.get("c.weight").unwrap(), params.get("c.bias").unwrap());
+        let padded = x.constant_pad_nd([1i64, 1, 1, 1]);
+        for (channel, row, column) in [(0, 0, 0), (1, 1, 2), (1, 2, 1)] {
+            let window = padded.get(0).get(channel).narrow(0, 2 * row, 3).narrow(1, 2 * column, 3);
+            let wanted = (window * weight.get(channel).get(0)).sum(None).double_value(&[]);
+            let wanted = wanted + bias.double_value(&[channel]);
+            assert!((y.double_value(&[0, channel, row, column]) - wanted).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut params = StateDict::new();
+        let conv = Conv2d::default();
+        conv.init("c", (2, 4), 3, false, Init::default(), Seed(0), &mut params).unwrap();
+        let zeros = |dims: [i64; 4]| Tensor::zeros(dims, (tch::Kind::Float, tch::Device::Cpu));
+        let refuse = |dims: [i64; 4]| conv2d(&params, "c", &zeros(dims), conv).unwrap_err();
+        insta::assert_snapshot!(refuse([1, 3, 5, 5]), @"`input of c` must have shape [batch, 2, rows ≥ 3, columns ≥ 3], but has [1, 3, 5, 5]");
+        insta::assert_snapshot!(refuse([1, 2, 2, 5]), @"`input of c` must have shape [batch, 2, rows ≥ 3, columns ≥ 3], but has [1, 2, 2, 5]");
+        let groups = Conv2d { groups: 3, ..conv };
+        let err = groups.init("d", (2, 4), 3, false, Init::default(), Seed(0), &mut params).unwrap_err();
+        insta::assert_snapshot!(err, @"`groups of d` must be a divisor of 2 and 4 channels, but is 3");
+    }
+}

@@ -87,3 +87,44 @@ pub(super) fn init_cell(
     init.fill(seed, &format!("{name}.bias_ih"), &[gates * hidden], into)?;
     init.fill(seed, &format!("{name}.bias_hh"), &[gates * hidden], into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+    use tch::Kind;
+
+    #[test]
+    fn steps_are_those_of_libtorch_with_their_gradients() {
+        let mut params = StateDict::new();
+        init("cell", 3, 5, Seed(0), &mut params).unwrap();
+        let params = params.trainable();
+        let x = rng::normal(&mut Seed(1).stream("test", 0), &[2, 4, 3], 1.0).set_requires_grad(true);
+        let start = rng::normal(&mut Seed(2).stream("test", 0), &[2, 5], 1.0);
+        let step = |state: Tensor, t: i64| gru_cell(&params, "cell", &x.select(1, t), &state).unwrap();
+        let ours = (0..4).fold(start.shallow_clone(), step);
+        let weights = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+            .map(|part| params.get(&format!("cell.{part}")).unwrap());
+        let (_, theirs) = x.gru(&start.unsqueeze(0), &weights, true, 1, 0.0, false, false, true);
+        assert!((&ours - theirs.squeeze_dim(0)).abs().max().double_value(&[]) < 1e-6);
+        let mut inputs = vec![&x];
+        inputs.extend(weights);
+        let grads = |y: &Tensor| Tensor::run_backward(&[y.square().sum(Kind::Float)], &inputs, false, false);
+        for (a, b) in grads(&ours).iter().zip(grads(&theirs)) {
+            assert!((a - b).abs().max().double_value(&[]) < 1e-5 && a.norm().double_value(&[]) > 0.0);
+        }
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_names_the_layer() {
+        let mut params = StateDict::new();
+        init("cell", 3, 5, Seed(0), &mut params).unwrap();
+        let zeros = |dims: [i64; 2]| Tensor::zeros(dims, (Kind::Float, tch::Device::Cpu));
+        let refuse = |x: [i64; 2], h: [i64; 2]| gru_cell(&params, "cell", &zeros(x), &zeros(h)).unwrap_err();
+        insta::assert_snapshot!(refuse([2, 4], [2, 5]), @"`input of cell` must have shape [batch, 3], but has [2, 4]");
+        insta::assert_snapshot!(refuse([2, 3], [1, 5]), @"`state of cell` must have shape [2, 5], but has [1, 5]");
+        params.insert("cell.bias_hh", zeros([1, 15]));
+        let bias = gru_cell(&params, "cell", &zeros([2, 3]), &zeros([2, 5])).unwrap_err();
+        insta::assert_snapshot!(bias, @"`cell.bias_hh` must have shape [15], but has [1, 15]");
+    }
+}

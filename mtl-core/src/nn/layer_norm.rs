@@ -29,3 +29,24 @@ pub fn layer_norm(params: &dyn ParamSource, name: &str, x: &Tensor, eps: f64) ->
     }
     Ok(x.layer_norm([dim], Some(&*weight), bias.as_deref(), eps, false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+
+    #[test]
+    fn each_row_gets_mean_bias_and_deviation_weight() {
+        let mut params = StateDict::new();
+        init("norm", 8, &mut params).unwrap();
+        let x = rng::normal(&mut Seed(0).stream("test", 0), &[2, 3, 8], 5.0) + 7.0;
+        let y = layer_norm(&params, "norm", &x, 1e-5).unwrap();
+        let (mean, std) =
+            (y.mean_dim([-1i64].as_slice(), false, None), y.std_dim([-1i64].as_slice(), false, false));
+        assert!(
+            mean.abs().max().double_value(&[]) < 1e-5 && (std - 1.0).abs().max().double_value(&[]) < 1e-4
+        );
+        let err = layer_norm(&params, "norm", &x.narrow(2, 0, 4), 1e-5).unwrap_err();
+        insta::assert_snapshot!(err, @"`input of norm` must have shape […, 8], but has [2, 3, 4]");
+    }
+}

@@ -56,3 +56,26 @@ pub fn patch_embedding(params: &dyn ParamSource, name: &str, x: &Tensor) -> Resu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        nn::{Conv2d, conv2d},
+        rng,
+    };
+
+    #[test]
+    fn is_the_convolution_whose_stride_is_its_kernel() {
+        let mut params = StateDict::new();
+        init("p", 3, 4, 6, Init::default(), Seed(0), &mut params).unwrap();
+        let x = rng::normal(&mut Seed(1).stream("test", 0), &[2, 3, 8, 12], 1.0);
+        let ours = patch_embedding(&params, "p", &x).unwrap();
+        let conv = Conv2d { stride: 4, ..Conv2d::default() };
+        let wanted = conv2d(&params, "p", &x, conv).unwrap().flatten(2, -1).transpose(1, 2);
+        assert_eq!(ours.size(), [2, 6, 6]);
+        assert!((ours - wanted).abs().max().double_value(&[]) < 1e-5);
+        let err = patch_embedding(&params, "p", &x.narrow(2, 0, 7)).unwrap_err();
+        insta::assert_snapshot!(err, @"`input of p` must have shape [batch, 3, multiple of 4, multiple of 4], but has [2, 3, 7, 12]");
+    }
+}

@@ -26,3 +26,20 @@ pub fn rms_norm(params: &dyn ParamSource, name: &str, x: &Tensor, eps: f64) -> R
     }
     Ok(x.rms_norm([dim], Some(&*weight), eps))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_divided_by_their_root_mean_square() {
+        let mut params = StateDict::new();
+        init("norm", 2, &mut params).unwrap();
+        params.insert("norm.weight", Tensor::from_slice(&[1.0f32, 10.0]));
+        let y = rms_norm(&params, "norm", &Tensor::from_slice(&[1.0f32, 7.0]).view([1, 2]), 0.0).unwrap();
+        let wanted = Tensor::from_slice(&[0.2f32, 14.0]).view([1, 2]); // √((1 + 49) / 2) = 5
+        assert!((y - wanted).abs().max().double_value(&[]) < 1e-5);
+        let err = rms_norm(&params, "norm", &Tensor::from(1.0f32), 0.0).unwrap_err();
+        insta::assert_snapshot!(err, @"`input of norm` must have shape […, 2], but has []");
+    }
+}
