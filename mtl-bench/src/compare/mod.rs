@@ -262,13 +262,13 @@ mod tests {
 
     #[test]
     fn sentences_say_what_was_shown_and_no_more() {
-        insta::assert_snapshot!(say(&[1.0, 1.1, 1.2], &[2.0, 2.2, 2.1]), @"");
-        insta::assert_snapshot!(say(&[2.0, 2.2, 2.1], &[1.0, 1.1, 1.2]), @"");
-        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.1, 1.8]), @"");
-        insta::assert_snapshot!(say(&[1.0], &[2.0]), @"");
-        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.5, 2.5]), @"");
-        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.0, 2.0]), @"");
-        insta::assert_snapshot!(say(&[1.0, 1.1, 1.2, 9.0], &[2.0, 2.2, 2.1]), @"");
+        insta::assert_snapshot!(say(&[1.0, 1.1, 1.2], &[2.0, 2.2, 2.1]), @"a beat b on loss by 1.00 [0.75, 1.25] (paired over 3 seeds)");
+        insta::assert_snapshot!(say(&[2.0, 2.2, 2.1], &[1.0, 1.1, 1.2]), @"a was worse than b on loss by 1.00 [0.75, 1.25] (paired over 3 seeds)");
+        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.1, 1.8]), @"no difference shown: a minus b on loss is 0.0 [-1.9, 2.0] (paired over 2 seeds)");
+        insta::assert_snapshot!(say(&[1.0], &[2.0]), @"not testable with one seed: a against b on loss shows a difference of -1.0");
+        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.5, 2.5]), @"a minus b on loss is -0.50 on every seed (paired over 2 seeds)");
+        insta::assert_snapshot!(say(&[1.0, 2.0], &[1.0, 2.0]), @"a and b have the same loss on every seed (paired over 2 seeds)");
+        insta::assert_snapshot!(say(&[1.0, 1.1, 1.2, 9.0], &[2.0, 2.2, 2.1]), @"a beat b on loss by 1.00 [0.75, 1.25] (paired over 3 seeds; seeds [3] left out, as only one of the two has them)");
     }
 
     #[test]

@@ -78,7 +78,7 @@ mod tests {
             assert!((b as f64 - total as f64 / 5.0).abs() <= 1.5, "class {class}: {b} of {total}");
         }
         let sum = |part: &Samples| match &part.features {
-            RawValues::U8(values) => values.iter().map(|&v| u64::from(v)).sum(),
+            RawValues::U8(values) => values.iter().map(|&v| u64::from(v)).sum::<u64>(),
             RawValues::F32(_) => 0,
         };
         assert_eq!(sum(&train) + sum(&test), 561_718);

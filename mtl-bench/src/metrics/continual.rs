@@ -223,12 +223,12 @@ impl AccuracyMatrix {
         }
         super::finite(NAME, "baseline", baseline.iter().copied())?;
         let mut total = 0.0;
-        for j in 1..=last {
+        for (j, chance) in baseline.iter().enumerate().skip(1) {
             let before = self.rows[j - 1][j].ok_or_else(|| {
                 let message = format!("the accuracy after experience {} is not known", j - 1);
                 Error::metric(NAME, message).in_task(&self.tasks[j])
             })?;
-            total += before - baseline[j];
+            total += before - chance;
         }
         Ok(total / last as f64)
     }

@@ -57,10 +57,10 @@ impl Better {
         let is = |known: &&str| {
             name == *known || name.starts_with(&format!("{known}_")) || name.ends_with(&format!("_{known}"))
         };
-        if LOWER.iter().any(|k| is(&k)) {
+        if LOWER.iter().any(is) {
             return Some(Self::Lower);
         }
-        HIGHER.iter().any(|k| is(&k)).then_some(Self::Higher)
+        HIGHER.iter().any(is).then_some(Self::Higher)
     }
 
     /// Whether `a` is strictly better than `b`.

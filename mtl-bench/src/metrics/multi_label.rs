@@ -46,7 +46,7 @@ pub fn mean_average_precision<T: Into<f64> + Copy>(
     labels: usize,
 ) -> Result<f64> {
     same_length("map", scores.len(), targets.len())?;
-    if labels == 0 || scores.len() % labels != 0 {
+    if labels == 0 || !scores.len().is_multiple_of(labels) {
         return Err(Error::metric(
             "map",
             format!("{} scores are not a multiple of {labels} labels", scores.len()),

@@ -66,7 +66,7 @@ pub fn score(task: &TaskSpec, outputs: &[f32], targets: Targets<'_>) -> Result<f
 /// The largest of `classes` logits at each position; logits are `[examples, classes, area]`.
 fn predictions(name: &'static str, outputs: &[f32], classes: usize, area: usize) -> Result<Vec<i64>> {
     let block = classes * area;
-    if block == 0 || outputs.len() % block != 0 {
+    if block == 0 || !outputs.len().is_multiple_of(block) {
         let message =
             format!("{} outputs are not a multiple of {classes} classes × {area} positions", outputs.len());
         return Err(Error::metric(name, message));

@@ -47,13 +47,14 @@ pub trait Plot {
         self.draw()?.to_svg()
     }
 
-    /// Writes the figure as SVG.
+    /// Writes the figure as SVG, on white so that it can be read wherever it is shown.
     ///
     /// # Errors
     ///
     /// As [`Plot::draw`], and [`mtl_core::Error::Io`] when the file cannot be written.
     fn save_svg(&self, path: &Path) -> Result<()> {
-        let svg = self.to_svg_string()?;
+        let paper = "><rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>";
+        let svg = self.to_svg_string()?.replacen('>', paper, 1);
         Ok(mtl_core::files::write_atomic(path, |w| w.write_all(svg.as_bytes()))?)
     }
 

@@ -84,7 +84,7 @@ impl Plot for ParetoPlot {
         self.check()?;
         let mut drawing = Drawing::new(WIDTH, HEIGHT);
         let top = frame::title(&mut drawing, self.title.as_deref())?;
-        let legend = [("not beaten by any other", series_color(0)), ("beaten in both", AXIS)];
+        let legend = [("on the front", series_color(0)), ("beaten by another", AXIS)];
         let top = frame::legend(&mut drawing, &legend, top)?;
         let xs = self.points.iter().map(|p| p.x);
         let x = if self.log_x { Axis::log(xs) } else { Axis::padded(xs) };
@@ -99,13 +99,14 @@ impl Plot for ParetoPlot {
         let place = |i: usize| (frame.x(self.points[i].x), frame.y(self.points[i].y));
         let mut line: Vec<(f64, f64)> = front.iter().map(|&i| place(i)).collect();
         line.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let line = steps(&line, self.x.1);
         drawing.line(&line, 1.5, series_color(0).alpha(0.6));
-        let mut taken: Vec<Block> = Vec::new();
+        let mut taken: Vec<Block> = line.windows(2).map(|w| Block::around(w[0], w[1], 2.0)).collect();
         for i in 0..self.points.len() {
             let (x, y) = place(i);
             let (kind, color) = if front.contains(&i) { (0, series_color(0)) } else { (1, AXIS) };
             frame::marker(&mut drawing, (x, y), kind, 4.8, color);
-            taken.push(Block { left: x - 6.0, top: y - 6.0, right: x + 6.0, bottom: y + 6.0 });
+            taken.push(Block::around((x, y), (x, y), 6.0));
         }
         for i in 0..self.points.len() {
             let on_front = front.contains(&i);
@@ -113,6 +114,18 @@ impl Plot for ParetoPlot {
         }
         Ok(drawing)
     }
+}
+
+/// What the front attains: between two points, the y of the one whose x is good enough.
+fn steps(points: &[(f64, f64)], x: Better) -> Vec<(f64, f64)> {
+    let mut line = Vec::with_capacity(2 * points.len());
+    for (i, &point) in points.iter().enumerate() {
+        if let Some(&before) = i.checked_sub(1).and_then(|k| points.get(k)) {
+            line.push(if x == Better::Lower { (point.0, before.1) } else { (before.0, point.1) });
+        }
+        line.push(point);
+    }
+    line
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +137,16 @@ struct Block {
 }
 
 impl Block {
+    /// The rectangle with these opposite corners, and `air` around it.
+    fn around(a: (f64, f64), b: (f64, f64), air: f64) -> Self {
+        Self {
+            left: a.0.min(b.0) - air,
+            top: a.1.min(b.1) - air,
+            right: a.0.max(b.0) + air,
+            bottom: a.1.max(b.1) + air,
+        }
+    }
+
     fn overlap(&self, other: &Self) -> f64 {
         let across = self.right.min(other.right) - self.left.max(other.left);
         let down = self.bottom.min(other.bottom) - self.top.max(other.top);

@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intervals_hold_the_mean_and_move_with_the_data(values in prop::collection::vec(-1e3..1e3, 2..8), shift in -10.0..10.0) {
+        fn intervals_hold_the_mean_and_move_with_the_data(values in prop::collection::vec(-1e3..1e3_f64, 2..8), shift in -10.0..10.0_f64) {
             let here = Estimate::of(&values, 0.95).unwrap();
             let moved: Vec<f64> = values.iter().map(|v| v + shift).collect();
             let there = Estimate::of(&moved, 0.95).unwrap();

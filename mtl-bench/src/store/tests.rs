@@ -64,7 +64,7 @@ fn a_bad_row_is_named_by_line_and_column() {
 fn a_torn_or_strange_json_line_is_refused() {
     let good = serde_json::to_string(&record("m", "t", 0, 0.5)).unwrap();
     let torn = &good[..good.len() - 3];
-    insta::assert_snapshot!(read_text("records.jsonl", &format!("{good}\n{torn}")), @"");
+    insta::assert_snapshot!(read_text("records.jsonl", &format!("{good}\n{torn}")), @"`records.jsonl` line 2: EOF while parsing an object at line 1 column 106");
     assert!(read_text("records.jsonl", "{\"extra\": 1}\n").contains("line 1: unknown field `extra`"));
     assert!(read_text("records.txt", "").contains("must be `csv` or `jsonl`"));
 }
