@@ -195,7 +195,7 @@ fn label(
     }
     if let Some((_, block, distance)) = best {
         if distance > 0.0 {
-            let nearest = (x.clamp(block.left, block.right), y.clamp(block.top, block.bottom));
+            let nearest = (x.clamp(block.left - 3.0, block.right + 3.0), y.clamp(block.top, block.bottom));
             drawing.line(&[(x, y), nearest], 0.8, AXIS);
         }
         let middle = ((block.left + block.right) / 2.0, (block.top + block.bottom) / 2.0);

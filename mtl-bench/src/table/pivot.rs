@@ -12,7 +12,7 @@ use crate::store::{Key, Results};
 /// let run = |task: &str, seed, value| Record::new("accuracy", value).method("pcgrad").task(task).seed(seed);
 /// let results = Results::from_records([run("parity", 0, 0.9), run("parity", 1, 0.8), run("digit", 0, 0.7), run("digit", 1, 0.7)])?;
 /// let table = Pivot::new(Key::Method, Key::Task).percent().with_mean().table(&results)?;
-/// assert!(table.to_text().starts_with("method  digit [%] ↑  parity [%] ↑   mean [%] ↑"));
+/// assert!(table.to_markdown().starts_with(r"| method | digit \[%\] ↑ | parity \[%\] ↑ | mean \[%\] ↑ |"));
 /// # Ok::<(), mtl_bench::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
