@@ -89,7 +89,6 @@ fn shapes(task: &TaskSpec, batch: i64) -> Result<(Vec<i64>, Vec<i64>)> {
 
 /// Cross entropy of `logits` `[batch, classes, …]` and class indices `[batch, …]`, or probabilities of the shape of
 /// `logits`; `smoothing` in 0..1 spreads that share of the target over all classes. Nothing is checked.
-#[must_use]
 pub fn cross_entropy(logits: &Tensor, target: &Tensor, smoothing: f64) -> Tensor {
     logits.cross_entropy_loss(target, None::<&Tensor>, Reduction::Mean, -100, smoothing)
 }
@@ -149,14 +148,12 @@ fn hidden_classes(outputs: i64, classes: &[i64]) -> Result<Tensor> {
 }
 
 /// Binary cross entropy of logits and targets in 0..=1 of the same shape, mean over all elements.
-#[must_use]
 pub fn binary_cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
     let target = target.to_kind(logits.kind());
     logits.binary_cross_entropy_with_logits(&target, None::<&Tensor>, None::<&Tensor>, Reduction::Mean)
 }
 
 /// Mean squared error of two tensors of the same shape.
-#[must_use]
 pub fn mean_squared_error(output: &Tensor, target: &Tensor) -> Tensor {
     output.mse_loss(target, Reduction::Mean)
 }

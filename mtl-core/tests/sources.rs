@@ -156,7 +156,7 @@ fn an_overlay_keeps_the_low_rank_update_of_what_it_does_not_cover() {
     let lora = config.build(&base, &adapters).unwrap();
     let (plain, full) = (base.linear("fc", &x).unwrap(), lora.linear("fc", &x).unwrap());
     assert!((&full - &plain).norm().double_value(&[]) > 0.1);
-    let by_weight = x.linear(&*lora.param("fc.weight").unwrap(), None::<&Tensor>);
+    let by_weight = x.linear(&lora.param("fc.weight").unwrap(), None::<&Tensor>);
     assert!((&full - by_weight).abs().max().double_value(&[]) < 1e-5);
     let prompt = StateDict::from_iter([("prompt".to_owned(), normal(4, &[2]))]);
     assert_eq!(Overlay::new(&lora, &prompt).linear("fc", &x).unwrap(), full);

@@ -26,7 +26,6 @@ pub enum Activation {
 
 impl Activation {
     /// The activation of each element of `x`.
-    #[must_use]
     pub fn apply(self, x: &Tensor) -> Tensor {
         match self {
             Self::Relu => x.relu(),

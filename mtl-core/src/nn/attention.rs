@@ -203,7 +203,7 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`] for a missing parameter or half a prefix, and what [`attend`] returns.
+    /// [`Error::Unknown`] for a missing parameter, [`Error::Config`] for half a prefix, and what [`attend`] returns.
     pub fn forward(
         &self,
         params: &dyn ParamSource,
@@ -216,8 +216,16 @@ impl MultiHeadAttention {
         let memory = memory.unwrap_or(x);
         let (query, key) = (params.linear(query, x)?, params.linear(key, memory)?);
         let value = params.linear(value, memory)?;
-        let prefix_key = params.find(&self.prefix.0)?;
-        let prefix_value = prefix_key.as_ref().map(|_| params.param(&self.prefix.1)).transpose()?;
+        let (prefix_key, prefix_value) = (params.find(&self.prefix.0)?, params.find(&self.prefix.1)?);
+        if prefix_key.is_some() != prefix_value.is_some() {
+            let (there, missing) = if prefix_key.is_some() { (0, 1) } else { (1, 0) };
+            let names = [&self.prefix.0, &self.prefix.1];
+            return Err(Error::config(
+                names[missing].as_str(),
+                format!("there with `{}`", names[there]),
+                "missing",
+            ));
+        }
         let options = Attend {
             prefix: prefix_key.as_deref().zip(prefix_value.as_deref()),
             mask,
@@ -327,8 +335,12 @@ mod tests {
         let mut params = StateDict::new();
         attention.init(Init::default(), Seed(0), &mut params).unwrap();
         params.insert("a.prefix_key", normal(1, &[2, 6]));
-        let err =
-            attention.forward(&params, &normal(2, &[1, 3, 6]), None, None, &Context::eval()).unwrap_err();
-        insta::assert_snapshot!(err, @"unknown parameter `a.prefix_value`; did you mean `a.prefix_key`?");
+        let run = |params: &StateDict| {
+            attention.forward(params, &normal(2, &[1, 3, 6]), None, None, &Context::eval()).unwrap_err()
+        };
+        insta::assert_snapshot!(run(&params), @"`a.prefix_value` must be there with `a.prefix_key`, but is missing");
+        let key = params.remove("a.prefix_key").unwrap();
+        params.insert("a.prefix_value", key);
+        insta::assert_snapshot!(run(&params), @"`a.prefix_key` must be there with `a.prefix_value`, but is missing");
     }
 }

@@ -6,7 +6,6 @@ use tch::Tensor;
 ///
 /// It draws from libtorch's generator, which [`Seed::seed_torch`](crate::Seed::seed_torch) seeds before each step.
 /// `p` must have passed [`check_probability`] when the layer was built.
-#[must_use]
 pub fn dropout(x: &Tensor, p: f64, ctx: &Context) -> Tensor {
     if p > 0.0 && ctx.is_training() { x.dropout(p, true) } else { x.shallow_clone() }
 }
