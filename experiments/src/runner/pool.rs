@@ -5,6 +5,8 @@ use super::{
     signals::INTERRUPTED,
 };
 use anyhow::Context;
+#[cfg(unix)]
+use signal_hook::consts;
 use std::{
     ffi::OsString,
     fs::File,
@@ -214,6 +216,9 @@ impl Pool {
 fn ending(status: ExitStatus) -> Ending {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        if [consts::SIGINT, consts::SIGTERM, consts::SIGUSR1].contains(&signal) {
+            return Ending::Interrupted; // Struck while the worker was starting and had no handlers yet.
+        }
         let hint = match signal {
             6 => ", an abort inside a native library",
             9 => ", perhaps out of memory",
