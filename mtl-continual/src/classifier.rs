@@ -67,7 +67,11 @@ impl Classifier {
         let competing = self.competing(&rows.task); // [rows, classes] or [1, classes]
         let classes = self.seen.numel() as i64;
         mtl_core::check::labels(&rows.label, "label", classes)?;
-        let legal = competing.expand([rows.label.numel() as i64, classes], false).gather(1, &rows.label.unsqueeze(1), false);
+        let legal = competing.expand([rows.label.numel() as i64, classes], false).gather(
+            1,
+            &rows.label.unsqueeze(1),
+            false,
+        );
         if legal.all().int64_value(&[]) == 0 {
             let bad = legal.squeeze_dim(1).logical_not().to_kind(Kind::Int64).argmax(0, false);
             let label = rows.label.int64_value(&[bad.int64_value(&[])]);
@@ -83,7 +87,8 @@ impl Classifier {
     ///
     /// [`Error::Diverged`] when the loss or a gradient is not finite; the parameters are then as before.
     pub fn descend(&mut self, loss: &Tensor, task: usize, step: Step) -> Result<StepReport> {
-        let diverged = |what, param| Error::Diverged { what, task: format!("task {task}"), step: step.index, param };
+        let diverged =
+            |what, param| Error::Diverged { what, task: format!("task {task}"), step: step.index, param };
         let value = loss.double_value(&[]);
         if !value.is_finite() {
             return Err(diverged("loss", None));
@@ -91,7 +96,8 @@ impl Classifier {
         let grads = self.params.gradients(loss, false)?;
         let norm = grads.norm();
         if !norm.is_finite() {
-            let first = grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
+            let first =
+                grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
             return Err(diverged("gradient", first));
         }
         self.optimizer.step(&mut self.params, &grads, self.lr)?;
@@ -127,7 +133,8 @@ impl Classifier {
 
     /// Puts parameters, optimiser and the classes seen into a state.
     pub fn save(&self) -> LearnerState {
-        let mut state = LearnerState { facts: json!({ "scenario": self.scenario }), ..LearnerState::default() };
+        let mut state =
+            LearnerState { facts: json!({ "scenario": self.scenario }), ..LearnerState::default() };
         state.put("p.", &self.params);
         state.put("o.", &self.optimizer.state());
         state.tensors.insert("b.seen", self.seen.copy());
@@ -148,7 +155,10 @@ impl Classifier {
         params.same_layout(&self.params, "the saved classifier")?;
         let seen = state.tensors.get("b.seen").filter(|t| t.size() == self.seen.size());
         let Some(seen) = seen else {
-            return Err(Error::Mismatch { what: "the saved classifier".into(), differences: "`b.seen` does not fit".into() });
+            return Err(Error::Mismatch {
+                what: "the saved classifier".into(),
+                differences: "`b.seen` does not fit".into(),
+            });
         };
         let seen = seen.copy();
         self.optimizer.load_state(&state.section("o."), &self.params)?;

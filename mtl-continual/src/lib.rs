@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use mtl_continual::{Scenario, methods::{self, Setting}, stream};
-//! use mtl_core::{Seed, data::{LabelledImages, StreamKind, TaskStream}, models::MlpConfig};
+//! use mtl_core::{Seed, data::{LabelledImages, StreamKind, TaskStream}, models::Mlp};
 //! use tch::Tensor;
 //!
 //! // Four classes told apart by which pixel is bright, two tasks of two classes.
@@ -17,7 +17,7 @@
 //! let kind = StreamKind::ClassSplit { tasks: 2, shuffle: false };
 //! let tasks = TaskStream::new(images()?, images()?, kind, Seed(0))?;
 //! let setting = Setting::of(&tasks, Scenario::TaskIncremental, 0.1)?;
-//! let model = MlpConfig::new(4, vec![16], 4).build()?;
+//! let model = Mlp::new(&[4, 16, 4])?;
 //! let config = serde_json::json!({ "capacity": 16, "replay_batch": 8 });
 //! let mut learner = methods::build("experience-replay", config, setting, Box::new(model), Seed(0))?;
 //! let plan = stream::Plan::default().epochs(20).batch(8);

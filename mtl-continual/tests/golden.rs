@@ -31,7 +31,8 @@ fn every_position_of_the_stream_is_kept_equally_often() {
             let rows =
                 Rows { input: ids.view([-1, 1]), label: ids.shallow_clone(), task: ids.shallow_clone() };
             memory.offer(&rows, Seed(trial), 0).unwrap();
-            let kept: Vec<i64> = memory.draw(case.capacity, Seed(trial), 0).unwrap().label.try_into().unwrap();
+            let kept: Vec<i64> =
+                memory.draw(case.capacity, Seed(trial), 0).unwrap().label.try_into().unwrap();
             kept.iter().for_each(|&id| counts[id as usize] += 1.0);
         }
         let [low, high] = case.inclusion_count_low_high;

@@ -1,7 +1,7 @@
 //! What learns: the trait between methods and everything that drives, stops, resumes and evaluates them.
-use crate::{Batch, Error, Input, Result, Seed, StateDict};
+use crate::{Batch, Error, Input, Result, Seed, StateDict, params::ParamStore};
 use serde_json::Value;
-use std::fmt::Debug;
+use std::{fmt::Debug, path::Path};
 use tch::Tensor;
 
 /// Number of an optimiser step, and the seed that its chance comes from.
@@ -65,6 +65,29 @@ impl LearnerState {
     /// The tensors under `prefix`, without it.
     pub fn section(&self, prefix: &str) -> StateDict {
         self.tensors.strip_prefix(prefix)
+    }
+
+    /// Writes the state to one safetensors file, which appears whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// See [`StateDict::save`].
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.tensors.save(path, &[("facts".to_owned(), self.facts.to_string())].into())
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Format`] when the file cannot be read, is damaged, or holds no state.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let store = ParamStore::open(path.as_ref())?;
+        let facts = store.metadata().get("facts").and_then(|facts| serde_json::from_str(facts).ok());
+        let Some(facts) = facts else {
+            return Err(Error::format(path.as_ref(), "holds parameters, not the state of a learner"));
+        };
+        Ok(Self { tensors: StateDict::from_store(&store)?, facts })
     }
 
     /// The fact at `key`.

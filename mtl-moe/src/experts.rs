@@ -97,14 +97,19 @@ impl ExpertBank {
         let stack = |name: &str, dims: &[i64]| {
             let name = format!("{prefix}.{name}");
             let param = params.param(&name)?;
-            if param.size() == dims { Ok(param) } else { Err(Error::shape(name, format!("{dims:?}"), param.size())) }
+            if param.size() == dims {
+                Ok(param)
+            } else {
+                Err(Error::shape(name, format!("{dims:?}"), param.size()))
+            }
         };
         let Self { dim, hidden, experts, .. } = *self;
         let (w1, b1) = (stack("w1", &[experts, dim, hidden])?, stack("b1", &[experts, hidden])?);
         let (w2, b2) = (stack("w2", &[experts, hidden, dim])?, stack("b2", &[experts, dim])?);
         // Slices by `unbind`: indexing the stack would allocate a full-size zero gradient for every expert.
         let [w1, b1, w2, b2] = [&w1, &b1, &w2, &b2].map(|stacked| stacked.unbind(0));
-        let expert = |e: usize, x: &Tensor| b2[e].addmm(&self.activation.apply(&b1[e].addmm(x, &w1[e])), &w2[e]);
+        let expert =
+            |e: usize, x: &Tensor| b2[e].addmm(&self.activation.apply(&b1[e].addmm(x, &w1[e])), &w2[e]);
         Ok(match dispatch {
             Dispatch::Grouped => grouped(x, routing, experts, expert),
             Dispatch::Dense => dense(x, routing, experts, expert),

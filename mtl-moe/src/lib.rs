@@ -8,19 +8,15 @@
 //! ```
 //! use mtl_core::{Context, Encoder, Seed, models::VitConfig};
 //! use mtl_moe::M3VitConfig;
-//! use serde_json::json;
 //! use tch::{Device, Kind, Tensor};
 //!
-//! let vit: VitConfig = serde_json::from_value(json!({
-//!     "image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_size": 16,
-//!     "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-//! }))?;
+//! let vit = VitConfig::default().image(1, 8, 2).size(16, 2, 2).intermediate_size(32);
 //! let encoder = M3VitConfig::new(2).experts(4).top_k(2).build(vit)?;
 //! let params = encoder.init(Seed(0))?;
 //! let images = Tensor::zeros([3, 1, 8, 8], (Kind::Float, Device::Cpu)).into();
 //! let features = encoder.encode(&params, &images, &Context::eval().with_task(1))?;
 //! assert_eq!(features.pooled.size(), [3, 16]);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), mtl_core::Error>(())
 //! ```
 pub mod balance;
 mod experts;

@@ -121,7 +121,9 @@ impl M3VitConfig {
     ///
     /// [`Error::Config`] when a value is outside its range, here or in `vit`, or there is no odd block.
     pub fn build(&self, vit: VitConfig) -> Result<Vit> {
-        for (field, value) in [("tasks", self.tasks as i64), ("experts", self.experts), ("task_embedding", self.task_embedding)] {
+        for (field, value) in
+            [("tasks", self.tasks as i64), ("experts", self.experts), ("task_embedding", self.task_embedding)]
+        {
             if value < 1 {
                 return Err(Error::config(field, "at least 1", value));
             }
@@ -168,11 +170,7 @@ mod tests {
     use tch::{Kind, Tensor};
 
     fn vit() -> VitConfig {
-        serde_json::from_value(serde_json::json!({
-            "image_size": 8, "patch_size": 4, "num_channels": 1, "hidden_size": 16,
-            "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32,
-        }))
-        .unwrap()
+        VitConfig::default().image(1, 8, 4).size(16, 4, 2).intermediate_size(32)
     }
 
     fn images(n: i64) -> Input {
@@ -185,12 +183,15 @@ mod tests {
 
     #[test]
     fn only_task_routers_tell_tasks_apart() {
-        for (routing, conditioned) in
-            [(TaskRouting::Single, false), (TaskRouting::MultiGate, true), (TaskRouting::TaskConditioned, true)]
-        {
+        for (routing, conditioned) in [
+            (TaskRouting::Single, false),
+            (TaskRouting::MultiGate, true),
+            (TaskRouting::TaskConditioned, true),
+        ] {
             let encoder = small(routing);
             let params = encoder.init(Seed(0)).unwrap();
-            let pooled = |task| encoder.encode(&params, &images(4), &Context::eval().with_task(task)).unwrap().pooled;
+            let pooled =
+                |task| encoder.encode(&params, &images(4), &Context::eval().with_task(task)).unwrap().pooled;
             assert_eq!(encoder.is_task_conditioned(), conditioned);
             assert_eq!(!pooled(0).equal(&pooled(1)), conditioned, "{routing:?}");
         }
@@ -232,7 +233,11 @@ mod tests {
         let params = encoder.init(Seed(0)).unwrap().trainable();
         let ctx = Context::eval().with_task(1);
         let pooled = encoder.encode(&params, &images(4), &ctx).unwrap().pooled;
-        let aux = ctx.take_aux().into_iter().map(|(_, loss)| loss).fold(pooled.sum(Kind::Float), |a: Tensor, b| a + b);
+        let aux = ctx
+            .take_aux()
+            .into_iter()
+            .map(|(_, loss)| loss)
+            .fold(pooled.sum(Kind::Float), |a: Tensor, b| a + b);
         let grads = params.gradients(&aux, false).unwrap();
         assert!(grads.get("vit.encoder.layer.1.moe.gate.0.weight").is_none());
         assert!(grads.get("vit.encoder.layer.1.moe.gate.1.weight").unwrap().norm().double_value(&[]) > 0.0);

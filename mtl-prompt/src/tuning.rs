@@ -85,7 +85,8 @@ impl Learner for PromptTuning {
         let grads = total.map(|total| self.learned.gradients(&total, false)).transpose()?.unwrap_or_default();
         let norm = grads.norm();
         if !norm.is_finite() {
-            let bad = grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
+            let bad =
+                grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
             return Err(self.diverged("gradient", first, step, bad));
         }
         self.optimizer.step(&mut self.learned, &grads, self.schedule.at(step.index))?;
@@ -98,7 +99,8 @@ impl Learner for PromptTuning {
     }
 
     fn save(&self) -> Result<LearnerState> {
-        let mut state = LearnerState { facts: json!({ "learner": "prompt-tuning" }), ..LearnerState::default() };
+        let mut state =
+            LearnerState { facts: json!({ "learner": "prompt-tuning" }), ..LearnerState::default() };
         state.put("p.", &self.learned);
         state.put("o.", &self.optimizer.state());
         Ok(state)
@@ -128,11 +130,7 @@ mod tests {
     const FRAME: Frame = Frame { layers: 2, dim: 16, patch_values: 16 };
 
     fn model() -> MultiTask {
-        let config: VitConfig = serde_json::from_value(json!({
-            "image_size": 8, "patch_size": 4, "num_channels": 1, "hidden_size": 16,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-        }))
-        .unwrap();
+        let config = VitConfig::default().image(1, 8, 4).size(16, 2, 2).intermediate_size(32);
         let encoder: Arc<dyn Encoder> = Arc::new(config.build().unwrap());
         MultiTask::new(encoder, vec![TaskSpec::classification("bright", 2)]).unwrap()
     }
@@ -146,7 +144,8 @@ mod tests {
         learned.extend(all.filter(|name| name.starts_with("heads.")));
         let optimizer = Box::new(AdamConfig::default().build().unwrap());
         let schedule = Schedule::constant(0.01);
-        let tuner = PromptTuning::new(Box::new(model()), frozen.shallow(), learned, optimizer, schedule).unwrap();
+        let tuner =
+            PromptTuning::new(Box::new(model()), frozen.shallow(), learned, optimizer, schedule).unwrap();
         (frozen, tuner)
     }
 

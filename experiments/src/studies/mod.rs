@@ -2,10 +2,11 @@
 use crate::runner::Study;
 use mtl_core::{Error, Result};
 
+mod quickstart;
 mod selftest;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[&selftest::SelfTest];
+static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &selftest::SelfTest];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {

@@ -87,10 +87,13 @@ impl Buffer for Reservoir {
         if !from.is_empty() {
             let (from, to) = (Tensor::from_slice(&from), Tensor::from_slice(&to));
             no_grad(|| {
-                for (kept, new) in
-                    [(&mut kept.input, &rows.input), (&mut kept.label, &rows.label), (&mut kept.task, &rows.task)]
-                {
-                    let _ = kept.index_copy_(0, &to, &new.detach().index_select(0, &from).to_kind(kept.kind()));
+                for (kept, new) in [
+                    (&mut kept.input, &rows.input),
+                    (&mut kept.label, &rows.label),
+                    (&mut kept.task, &rows.task),
+                ] {
+                    let _ =
+                        kept.index_copy_(0, &to, &new.detach().index_select(0, &from).to_kind(kept.kind()));
                 }
             });
         }
@@ -100,7 +103,8 @@ impl Buffer for Reservoir {
 
     fn draw(&self, n: usize, seed: Seed, step: u64) -> Option<Rows> {
         let rows = self.rows.as_ref().filter(|_| !self.is_empty())?;
-        let picked = rand::seq::index::sample(&mut seed.stream("replay", step), self.len(), n.min(self.len()));
+        let picked =
+            rand::seq::index::sample(&mut seed.stream("replay", step), self.len(), n.min(self.len()));
         let index = Tensor::from_slice(&picked.into_iter().map(|i| i as i64).collect::<Vec<_>>());
         let pick = |t: &Tensor| t.index_select(0, &index);
         Some(Rows { input: pick(&rows.input), label: pick(&rows.label), task: pick(&rows.task) })
@@ -138,7 +142,10 @@ impl Buffer for Reservoir {
             (Some(input), Some(label), Some(task)) => {
                 for t in [input, label, task] {
                     if t.size().first() != Some(&capacity) {
-                        return Err(wrong(format!("a tensor has shape {:?}, expected [{capacity}, …]", t.size())));
+                        return Err(wrong(format!(
+                            "a tensor has shape {:?}, expected [{capacity}, …]",
+                            t.size()
+                        )));
                     }
                 }
                 Some(Rows { input: input.copy(), label: label.copy(), task: task.copy() })
@@ -158,7 +165,11 @@ mod tests {
 
     fn rows(first: i64, n: i64) -> Rows {
         let ids = Tensor::arange_start(first, first + n, (Kind::Int64, tch::Device::Cpu));
-        Rows { input: ids.to_kind(Kind::Float).view([n, 1]), label: ids.shallow_clone(), task: ids.zeros_like() }
+        Rows {
+            input: ids.to_kind(Kind::Float).view([n, 1]),
+            label: ids.shallow_clone(),
+            task: ids.zeros_like(),
+        }
     }
 
     #[test]

@@ -40,7 +40,13 @@ pub fn registry() -> Registry<dyn Method> {
 ///
 /// [`Error::Unknown`] for a name that no method has, [`Error::Parse`] for a field it has not, and what
 /// [`Method::learner`] and [`Classifier::new`] return.
-pub fn build(name: &str, config: Value, setting: Setting, model: Box<dyn Model>, seed: Seed) -> Result<Box<dyn Learner>> {
+pub fn build(
+    name: &str,
+    config: Value,
+    setting: Setting,
+    model: Box<dyn Model>,
+    seed: Seed,
+) -> Result<Box<dyn Learner>> {
     registry().build(name, config)?.learner(Classifier::new(model, setting, seed)?)
 }
 

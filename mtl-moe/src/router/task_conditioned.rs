@@ -38,7 +38,9 @@ impl Router for TaskConditioned {
     fn init(&self, prefix: &str, seed: Seed, into: &mut StateDict) -> Result<()> {
         init_gate(&format!("{prefix}.gate"), self.experts, self.dim + self.embedding, seed, into)?;
         let (fc1, fc2) = (format!("{}.fc1", self.shared), format!("{}.fc2", self.shared));
-        // A parameter's stream depends on its name alone, so the layers that share these write equal values.
+        if into.get(&format!("{fc1}.weight")).is_some() {
+            return Ok(()); // Another layer that shares the embedding was first.
+        }
         nn::linear::init(&fc1, self.tasks as i64, self.embedding, true, Init::default(), seed, into)?;
         nn::linear::init(&fc2, self.embedding, self.embedding, true, Init::default(), seed, into)?;
         nn::layer_norm::init(&format!("{}.norm", self.shared), self.embedding, into)
