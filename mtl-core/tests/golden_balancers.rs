@@ -61,7 +61,7 @@ fn equal_weights_and_pcgrad_agree_in_both_precisions() {
             let grads = task_grads(&golden["grads"], kind);
             let mut rng = Seed(0).stream("test", 0);
             let mut ctx = StepCtx { losses: &losses, step: 0, rng: &mut rng };
-            let mut equal = Registry::new(&BALANCERS).build("equal", json!({})).unwrap();
+            let mut equal = Registry::new(BALANCERS).build("equal", json!({})).unwrap();
             let (sum, factors) = equal.combine(&grads, &mut ctx).unwrap();
             assert!(error(&sum, &golden["EW"]["direction"]) < tolerance);
             assert_eq!(factors, vec![1.0; losses.len()]);
@@ -106,7 +106,7 @@ fn pcgrad_agrees_at_the_edges() {
 fn the_order_comes_from_the_stream_alone() {
     let golden: Value = serde_json::from_str(FILES[5]).unwrap();
     let grads = task_grads(&golden["grads"], Kind::Double);
-    let mut balancer: Balancer = *Registry::new(&BALANCERS).build("pcgrad", json!({})).unwrap();
+    let mut balancer: Balancer = *Registry::new(BALANCERS).build("pcgrad", json!({})).unwrap();
     let mut at = |step: u64| {
         let mut rng = Seed(3).stream("balancer", step);
         let mut ctx = StepCtx { losses: &[1.0; 8], step, rng: &mut rng };

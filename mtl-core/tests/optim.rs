@@ -33,7 +33,7 @@ fn close(found: &Tensor, wanted: &Value, tolerance: f64) -> bool {
 
 fn optimizer(case: &Value) -> Box<dyn Optimizer> {
     let name = case["optimizer"].as_str().unwrap();
-    Registry::new(&OPTIMIZERS).build(name, case["config"].clone()).unwrap()
+    Registry::new(OPTIMIZERS).build(name, case["config"].clone()).unwrap()
 }
 
 /// Makes the steps `steps` of the golden run and compares after each.
@@ -85,7 +85,7 @@ fn every_variant_follows_pytorch_also_across_a_save() {
 #[test]
 fn a_state_of_another_optimizer_or_shape_is_refused() {
     let params: StateDict = [("w".to_owned(), Tensor::from_slice(&[1.0f64]))].into_iter().collect();
-    let build = |name: &str, config: Value| Registry::new(&OPTIMIZERS).build(name, config).unwrap();
+    let build = |name: &str, config: Value| Registry::new(OPTIMIZERS).build(name, config).unwrap();
     let mut adam = build("adam", json!({}));
     adam.step(&mut params.trainable(), &params, 0.1).unwrap();
     let error = build("sgd", json!({"momentum": 0.9})).load_state(&adam.state(), &params).unwrap_err();
@@ -103,7 +103,7 @@ fn a_state_of_another_optimizer_or_shape_is_refused() {
 fn bad_steps_change_nothing() {
     let entry = |name: &str, v: &[f64]| (name.to_owned(), Tensor::from_slice(v));
     let mut params = StateDict::from_iter([entry("w", &[1.0])]).trainable();
-    let mut sgd = Registry::new(&OPTIMIZERS).build("sgd", json!({})).unwrap();
+    let mut sgd = Registry::new(OPTIMIZERS).build("sgd", json!({})).unwrap();
     let mut refused = |grads: StateDict, lr: f64| sgd.step(&mut params, &grads, lr).unwrap_err().to_string();
     insta::assert_snapshot!(refused([entry("w", &[1.0])].into_iter().collect(), f64::NAN), @"`lr` must be finite and at least 0, but is NaN");
     insta::assert_snapshot!(refused([entry("w", &[1.0, 2.0])].into_iter().collect(), 0.1), @"`gradient of w` must have shape [1], but has [2]");

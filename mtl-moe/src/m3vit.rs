@@ -7,6 +7,7 @@ use crate::{
 use mtl_core::{
     Error, Result,
     models::{Vit, VitConfig},
+    nn::Init,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -137,6 +138,7 @@ impl M3VitConfig {
             dim,
             hidden: self.expert_hidden.unwrap_or(dim),
             experts: self.experts,
+            weight: Init::TruncatedNormal { std: vit.config().initializer_range },
             ..ExpertBank::default()
         };
         if experts.hidden < 1 {

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use std::fmt::Debug;
 
 /// The balancers of this crate; extend them with [`Registry::with`](registry::Registry::with).
-pub static BALANCERS: [registry::Entry<Balancer>; 2] = [equal::ENTRY, pcgrad::ENTRY];
+pub const BALANCERS: &[registry::Entry<Balancer>] = &[equal::ENTRY, pcgrad::ENTRY];
 
 /// What a step offers to a balancer besides gradients.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
 /// The optimisers of this crate; extend them with [`Registry::with`](registry::Registry::with).
-pub static OPTIMIZERS: [registry::Entry<dyn Optimizer>; 3] = [sgd::ENTRY, adam::ENTRY, adamw::ENTRY];
+pub const OPTIMIZERS: &[registry::Entry<dyn Optimizer>] = &[sgd::ENTRY, adam::ENTRY, adamw::ENTRY];
 
 /// Turns gradients into new parameters.
 ///
@@ -33,7 +33,7 @@ pub static OPTIMIZERS: [registry::Entry<dyn Optimizer>; 3] = [sgd::ENTRY, adam::
 ///
 /// let dict = |v: f32| StateDict::from_iter([("w".to_owned(), Tensor::from_slice(&[v]))]);
 /// let mut params = dict(1.0).trainable();
-/// let mut sgd = Registry::new(&OPTIMIZERS).build("sgd", json!({}))?;
+/// let mut sgd = Registry::new(OPTIMIZERS).build("sgd", json!({}))?;
 /// sgd.step(&mut params, &dict(2.0), 0.25)?;
 /// assert_eq!(params.get("w").unwrap().double_value(&[0]), 0.5);
 /// # Ok::<(), mtl_core::Error>(())

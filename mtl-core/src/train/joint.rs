@@ -134,7 +134,7 @@ impl Joint {
     /// [`Error::Unknown`] for an optimiser or balancer that does not exist, [`Error::Parse`] and [`Error::Config`] for
     /// their configuration and the rest of `config`.
     pub fn new(model: Arc<dyn MultiTaskModel>, params: StateDict, config: JointConfig) -> Result<Self> {
-        Self::build(model, params, config, &Registry::new(&OPTIMIZERS), &Registry::new(&BALANCERS))
+        Self::build(model, params, config, &Registry::new(OPTIMIZERS), &Registry::new(BALANCERS))
     }
 
     /// As [`new`](Self::new), with the methods of other registries.

@@ -1,5 +1,5 @@
 //! Continual learning: five tasks of two classes, one after the other, with and without a memory of past examples.
-use super::setup::{self, CHECKPOINT_EVERY};
+use super::setup;
 use crate::runner::{Cell, CellContext};
 use mtl_bench::metrics::{AccuracyMatrix, Forgetting};
 use mtl_continual::{
@@ -26,6 +26,8 @@ pub(super) struct Keys {
     train_examples: usize,
     test_examples: usize,
     batch: usize,
+    /// Steps between two checkpoints.
+    checkpoint_every: u64,
     scenario: Scenario,
     method: String,
     epochs: u64,
@@ -68,7 +70,7 @@ pub(super) fn run(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
     let mut learner =
         methods::build(&keys.method, keys.method_config(), setting, Box::new(model), cell.seed())?;
     let state = setup::Resume::open(ctx)?.state();
-    let plan = Plan::default().epochs(keys.epochs).batch(keys.batch).checkpoint_every(4 * CHECKPOINT_EVERY);
+    let plan = Plan::default().epochs(keys.epochs).batch(keys.batch).checkpoint_every(keys.checkpoint_every);
     let mut hooks = CellHooks { ctx, keys: &keys };
     let matrix = stream::resume(&mut *learner, &stream, &plan, cell.seed(), &mut hooks, state.as_ref())?;
     let names: Vec<String> = (0..TASKS).map(task_name).collect();

@@ -20,6 +20,8 @@ pub(super) struct Keys {
     test_examples: usize,
     #[serde(rename = "batch")]
     _batch: usize,
+    #[serde(rename = "checkpoint_every")]
+    _checkpoint_every: u64,
     /// Test images that are traced.
     images: usize,
 }

@@ -23,6 +23,8 @@ pub(super) struct Keys {
     train_examples: usize,
     test_examples: usize,
     batch: usize,
+    /// Steps between two checkpoints.
+    checkpoint_every: u64,
     method: Method,
     steps: u64,
     lr: f64,
@@ -100,7 +102,8 @@ pub(super) fn run(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
         };
         let mut learner = setup::joint(model, None, &recipe, cell.seed())?;
         let mut sampler = EpochSampler::new(train.len(), keys.batch, cell.seed())?;
-        let plan = Run { pass, passes: passes.len(), steps: keys.steps, eval_every: keys.eval_every };
+        let Keys { steps, eval_every, checkpoint_every, .. } = keys;
+        let plan = Run { pass, passes: passes.len(), steps, eval_every, checkpoint_every };
         setup::train(
             ctx,
             &mut resume,

@@ -29,6 +29,8 @@ pub(super) struct FinetuneKeys {
     train_examples: usize,
     test_examples: usize,
     batch: usize,
+    /// Steps between two checkpoints.
+    checkpoint_every: u64,
     task: String,
     steps: u64,
     lr: f64,
@@ -42,6 +44,8 @@ pub(super) struct MergeKeys {
     test_examples: usize,
     #[serde(rename = "batch")]
     _batch: usize,
+    #[serde(rename = "checkpoint_every")]
+    _checkpoint_every: u64,
     method: Method,
     /// Scaling factors of task arithmetic; the best on the validation split is used.
     scalings: Vec<f64>,
@@ -125,7 +129,7 @@ pub(super) fn finetune(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()>
         &mut resume,
         &mut learner,
         cell.seed(),
-        &Run::once(keys.steps),
+        &Run::once(keys.steps, keys.checkpoint_every),
         &mut |step| train.joint_batch(&sampler.indices(step)),
         &mut |_, _, _| Ok(()),
     )?;

@@ -26,6 +26,8 @@ pub(super) struct PretrainKeys {
     train_examples: usize,
     test_examples: usize,
     batch: usize,
+    /// Steps between two checkpoints.
+    checkpoint_every: u64,
     steps: u64,
     lr: f64,
 }
@@ -37,6 +39,8 @@ pub(super) struct PromptKeys {
     train_examples: usize,
     test_examples: usize,
     batch: usize,
+    /// Steps between two checkpoints.
+    checkpoint_every: u64,
     method: Method,
     steps: u64,
     lr: f64,
@@ -108,7 +112,7 @@ pub(super) fn pretrain(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()>
         &mut resume,
         &mut learner,
         cell.seed(),
-        &Run::once(keys.steps),
+        &Run::once(keys.steps, keys.checkpoint_every),
         &mut |step| train.joint_batch(&sampler.indices(step)),
         &mut |ctx, learner, step| {
             let accuracy = setup::evaluate(&mut |input| learner.predict(input, Some(0)), &test, 0)?;
@@ -141,7 +145,7 @@ pub(super) fn prompt(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
         &mut resume,
         &mut *learner,
         cell.seed(),
-        &Run::once(keys.steps),
+        &Run::once(keys.steps, keys.checkpoint_every),
         &mut |step| train.joint_batch(&sampler.indices(step)),
         &mut |ctx, learner, step| {
             let accuracy = setup::evaluate(&mut |input| learner.predict(input, Some(0)), &test, 0)?;
