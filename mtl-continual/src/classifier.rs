@@ -5,6 +5,7 @@ use mtl_core::{
     learner::{Step, StepReport},
     no_grad,
     optim::Optimizer,
+    train::descend,
 };
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -87,21 +88,7 @@ impl Classifier {
     ///
     /// [`Error::Diverged`] when the loss or a gradient is not finite; the parameters are then as before.
     pub fn descend(&mut self, loss: &Tensor, task: usize, step: Step) -> Result<StepReport> {
-        let diverged =
-            |what, param| Error::Diverged { what, task: format!("task {task}"), step: step.index, param };
-        let value = loss.double_value(&[]);
-        if !value.is_finite() {
-            return Err(diverged("loss", None));
-        }
-        let grads = self.params.gradients(loss, false)?;
-        let norm = grads.norm();
-        if !norm.is_finite() {
-            let first =
-                grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
-            return Err(diverged("gradient", first));
-        }
-        self.optimizer.step(&mut self.params, &grads, self.lr)?;
-        Ok(StepReport { losses: vec![value], grad_norm: Some(norm) })
+        descend(&mut self.params, loss, &format!("task {task}"), step, &mut *self.optimizer, self.lr)
     }
 
     /// Logits of `input` `[batch, classes]`, minus infinity where a class does not compete.

@@ -7,6 +7,40 @@
 //!
 //! Without default features this crate is the vocabulary alone and builds without libtorch: errors, named random
 //! streams, method registries, task specs, records, atomic files, data loaders and memory-mapped parameter files.
+#![cfg_attr(
+    feature = "torch",
+    doc = r#"
+One network for two tasks, trained on both at once with conflicting gradients projected:
+
+```
+use mtl_core::{Batch, Model, Result, Seed, TaskSpec, models::{Mlp, MultiTask}};
+use mtl_core::train::{FitConfig, Joint, JointConfig, Method, NoHooks, fit};
+use std::sync::Arc;
+use tch::Tensor;
+
+let tasks = vec![TaskSpec::classification("first", 2), TaskSpec::classification("second", 2)];
+let model = Arc::new(MultiTask::new(Arc::new(Mlp::new(&[2, 16])?), tasks)?);
+let params = model.init(Seed(0))?.trainable();
+let config = JointConfig::default().balancer(Method::new("pcgrad"));
+let mut learner = Joint::new(model, params, config)?;
+
+// Which of the two numbers is positive: one task for each.
+let mut batches = |_step| -> Result<Vec<Batch>> {
+    let x = Tensor::from_slice(&[1.0f32, 1.0, 1.0, -1.0, -1.0, 1.0, -1.0, -1.0]).view([4, 2]);
+    let positive = |task| x.select(1, task).gt(0.0).to_kind(tch::Kind::Int64);
+    let batch = |task| Batch { task, input: x.shallow_clone().into(), target: positive(task as i64) };
+    Ok(vec![batch(0), batch(1)])
+};
+fit(&mut learner, &mut batches, &FitConfig::steps(200), Seed(0), &mut NoHooks, None)?;
+
+use mtl_core::Learner;
+let input = Tensor::from_slice(&[2.0f32, -2.0]).view([1, 2]).into();
+let classes = [0, 1].map(|task| learner.predict(&input, Some(task)).map(|y| y.argmax(-1, false).int64_value(&[0])));
+assert_eq!((classes[0].as_ref().unwrap(), classes[1].as_ref().unwrap()), (&1, &0));
+# Ok::<(), mtl_core::Error>(())
+```
+"#
+)]
 #![cfg_attr(not(feature = "torch"), doc = "", doc = "[`StateDict`]: crate", doc = "[`ParamSource`]: crate")]
 
 #[cfg(feature = "torch")]

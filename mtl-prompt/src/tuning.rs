@@ -6,6 +6,7 @@ use mtl_core::{
     no_grad,
     optim::{Optimizer, Schedule},
     source::Overlay,
+    train::descend,
 };
 use serde_json::json;
 use tch::Tensor;
@@ -59,38 +60,27 @@ impl PromptTuning {
         let spec = spec.ok_or_else(|| Error::config("task", format!("below {}", tasks.len()), batch.task))?;
         task_loss(spec, &output, &batch.target)
     }
-
-    fn diverged(&self, what: &'static str, batch: &Batch, step: Step, param: Option<String>) -> Error {
-        let task = self.model.tasks().get(batch.task).map(|spec| spec.name.clone()).unwrap_or_default();
-        Error::Diverged { what, task, step: step.index, param }
-    }
 }
 
 impl Learner for PromptTuning {
     fn observe(&mut self, batches: &[Batch], step: Step) -> Result<StepReport> {
-        let Some(first) = batches.first() else {
-            return Err(Error::config("batches", "at least one batch", "none"));
-        };
         let mut losses = Vec::with_capacity(batches.len());
         let mut total: Option<Tensor> = None;
         for batch in batches {
             let loss = self.loss(batch, step)?;
-            let value = loss.double_value(&[]);
-            if !value.is_finite() {
-                return Err(self.diverged("loss", batch, step, None));
-            }
-            losses.push(value);
+            losses.push(loss.double_value(&[]));
             total = Some(total.map_or_else(|| loss.shallow_clone(), |sum| sum + &loss));
         }
-        let grads = total.map(|total| self.learned.gradients(&total, false)).transpose()?.unwrap_or_default();
-        let norm = grads.norm();
-        if !norm.is_finite() {
-            let bad =
-                grads.iter().find(|(_, g)| !mtl_core::check::is_finite(g)).map(|(name, _)| name.to_owned());
-            return Err(self.diverged("gradient", first, step, bad));
-        }
-        self.optimizer.step(&mut self.learned, &grads, self.schedule.at(step.index))?;
-        Ok(StepReport { losses, grad_norm: Some(norm) })
+        let Some(total) = total else {
+            return Err(Error::config("batches", "at least one batch", "none"));
+        };
+        // The first task whose own loss is not finite is to blame for that of the sum.
+        let blamed = losses.iter().position(|loss| !loss.is_finite()).unwrap_or(0);
+        let task =
+            batches.get(blamed).and_then(|b| self.model.tasks().get(b.task)).map(|spec| spec.name.clone());
+        let (task, lr) = (task.unwrap_or_default(), self.schedule.at(step.index));
+        let report = descend(&mut self.learned, &total, &task, step, &mut *self.optimizer, lr)?;
+        Ok(StepReport { losses, ..report })
     }
 
     fn predict(&self, input: &Input, task: Option<usize>) -> Result<Tensor> {

@@ -3,12 +3,14 @@
 //! [`fit`] drives a learner, evaluates, stops early, saves and resumes; [`Joint`] is the learner for all tasks at once;
 //! [`Checkpoints`] keeps the last two states of a run in files.
 mod checkpoint;
+mod descend;
 mod fit;
 mod hooks;
 mod joint;
 mod pass;
 
 pub use checkpoint::Checkpoints;
+pub use descend::descend;
 pub use fit::{Best, FitConfig, OnDivergence, Outcome, fit};
 pub use hooks::{BatchSource, Hooks, LogLines, NoHooks, Progress, Silent};
 pub use joint::{Joint, JointConfig};

@@ -189,7 +189,7 @@ fn values(losses: &[Tensor]) -> Vec<f64> {
 }
 
 /// The first tensor with NaN or infinity.
-fn first_bad(dict: &StateDict) -> Option<String> {
+pub(super) fn first_bad(dict: &StateDict) -> Option<String> {
     let finite = |t: &Tensor| no_grad(|| t.isfinite().all().int64_value(&[])) != 0;
     dict.iter().find(|(_, t)| t.is_floating_point() && !finite(t)).map(|(name, _)| name.to_owned())
 }

@@ -190,7 +190,7 @@ fn merging_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     let comparison = Comparison::new("accuracy", Better::Higher).label("mean accuracy").points();
     let mut sentences = pages.compare(&comparison, &means, "weight-averaging", &["task-arithmetic"])?;
     sentences.extend(pages.compare(&comparison, &means, "fine-tuned", &["task-arithmetic"])?);
-    let chart = BarChart::from_results(&means, Key::Setting, Key::Method, LEVEL)?
+    let chart = BarChart::from_results(&means, Key::Method, Key::Setting, LEVEL)?
         .title("Model merging: mean accuracy over three tasks")
         .value_label("accuracy [%]")
         .percent()
@@ -279,8 +279,8 @@ fn continual_part(pages: &mut Pages<'_>, results: &Results) -> Part {
         let sentences = pages.compare(&comparison, &summary, "fine-tuning", &["experience-replay"])?;
         section = section.table(&table).list(sentences);
         for method in methods {
-            let plot = HeatMap::accuracy(&mean_matrix(&part.method(method))?)
-                .title(format!("{method}, {name}: accuracy on each task"));
+            let plot =
+                HeatMap::accuracy(&mean_matrix(&part.method(method))?).title(format!("{method}, {name}"));
             pages.plot(&format!("continual-{name}-{method}"), &plot)?;
             section = section.plot(&plot, "Means over seeds; tasks are named by their classes.")?;
         }
@@ -321,7 +321,7 @@ fn hardware_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     let comparison = Comparison::new("latency_us", Better::Lower).label("estimated latency").unit("µs");
     let sentences =
         pages.compare(&comparison, &latency, "token by token, cache of 2", &["expert by expert"])?;
-    let chart = BarChart::from_results(&latency, Key::Setting, Key::Method, LEVEL)?
+    let chart = BarChart::from_results(&latency, Key::Method, Key::Setting, LEVEL)?
         .title("The mixture-of-experts ViT on a ZCU104: estimated latency of one image")
         .value_label("latency [µs]")
         .decimals(1);
