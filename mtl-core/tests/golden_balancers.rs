@@ -1,4 +1,5 @@
 //! Balancers against LibMTL in `f64`, as directions made from gradients spread over several parameters.
+#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
 use mtl_core::{
     Seed, StateDict,

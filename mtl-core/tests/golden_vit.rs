@@ -1,5 +1,6 @@
 //! The Vision Transformer against Hugging Face: `vit_tiny` is a `ViTForImageClassification` of transformers 5 with
 //! random weights, with what it computes for three random images.
+#![cfg(feature = "torch")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 use mtl_core::{
     Context, Encoder, Model, Seed, StateDict,

@@ -1,4 +1,5 @@
 //! What every model must do: gradients to all parameters, independent examples, the same output twice.
+#![cfg(feature = "torch")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 use mtl_core::{
     Context, Cost, Encoder, Features, Input, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict,

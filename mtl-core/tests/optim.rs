@@ -1,4 +1,5 @@
 //! Optimisers and SAM against PyTorch and an independent computation.
+#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
 use mtl_core::{
     StateDict,

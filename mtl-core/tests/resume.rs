@@ -1,4 +1,5 @@
 //! Runs that stop, resume and diverge: the bits of an undisturbed run, or an error that names the place.
+#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
 use mtl_core::{
     Batch, Context, Cost, Error, Input, Learner, LearnerState, Model, MultiTaskModel, ParamSource, Result,

@@ -1,4 +1,5 @@
 //! Parameter sources driving models: mixtures, low-rank updates, overlays and slices, and what gradients they pass on.
+#![cfg(feature = "torch")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 use mtl_core::{
     Context, Input, Model, ParamSource, Seed, StateDict,

@@ -68,6 +68,8 @@ impl Study for Quickstart {
     }
 
     fn data_files(&self, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        // Read once here, so that a damaged file is one error before any work and not one in every cell.
+        idx::load_idx_folder(dir)?;
         Ok(idx::folder_files(dir)?.into())
     }
 }

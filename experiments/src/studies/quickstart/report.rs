@@ -44,8 +44,12 @@ pub(super) fn write(records: &[Record], files: &mut Files) -> anyhow::Result<Str
         report = report.manifest(name, value);
     }
     report.save(&pages.files.path("report.html"))?;
-    let verdicts: String = pages.verdicts.iter().map(|v| format!("* {v}\n")).collect();
-    Ok(format!("{}\nWhat was and was not shown\n{verdicts}", pages.text))
+    let Pages { mut text, verdicts, .. } = pages;
+    if !verdicts.is_empty() {
+        text += "\nWhat was and was not shown\n";
+        verdicts.iter().for_each(|verdict| text += &format!("* {verdict}\n"));
+    }
+    Ok(text)
 }
 
 /// Where tables and plots go, and what is said about them.
