@@ -55,7 +55,12 @@ fn a_wrong_key_or_data_folder_is_named_before_any_work() {
     fs::create_dir(lab.path("empty")).unwrap();
     let answer = lab.run("run quickstart --out r --data empty").expect(2);
     assert!(answer.err.contains("train-images-idx3-ubyte"), "{}", answer.err);
-    for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+    for name in [
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ] {
         fs::write(lab.path("empty").join(name), [0, 0, 8, 3, 0, 0, 0, 9]).unwrap();
     }
     let answer = lab.run("run quickstart --out r --data empty").expect(2);

@@ -41,11 +41,10 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn of(cell: &Cell) -> anyhow::Result<Self> {
         let keys: Self = cell.config()?;
-        setup::at_least_one("batch", keys.batch)?;
         setup::at_least_one("epochs", keys.epochs as usize)?;
+        setup::check_training(keys.batch, keys.epochs, keys.lr)?;
         setup::at_least_one("capacity", keys.capacity)?;
         setup::at_least_one("replay_batch", keys.replay_batch)?;
-        setup::check_lr(keys.lr)?;
         methods::registry().build(&keys.method, keys.method_config())?;
         Ok(keys)
     }

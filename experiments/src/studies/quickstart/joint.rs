@@ -66,10 +66,8 @@ impl Method {
 impl Keys {
     pub(super) fn of(cell: &Cell) -> anyhow::Result<Self> {
         let keys: Self = cell.config()?;
-        setup::at_least_one("batch", keys.batch)?;
-        setup::at_least_one("steps", keys.steps as usize)?;
+        setup::check_training(keys.batch, keys.steps, keys.lr)?;
         setup::at_least_one("eval_every", keys.eval_every as usize)?;
-        setup::check_lr(keys.lr)?;
         Ok(keys)
     }
 }

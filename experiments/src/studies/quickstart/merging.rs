@@ -80,9 +80,7 @@ impl FinetuneKeys {
         if !TASKS.contains(&keys.task.as_str()) {
             return Err(Error::unknown("task", &keys.task, TASKS).into());
         }
-        setup::at_least_one("batch", keys.batch)?;
-        setup::at_least_one("steps", keys.steps as usize)?;
-        setup::check_lr(keys.lr)?;
+        setup::check_training(keys.batch, keys.steps, keys.lr)?;
         Ok(keys)
     }
 

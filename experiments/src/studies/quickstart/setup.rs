@@ -41,8 +41,10 @@ pub(super) fn at_least_one(field: &str, value: usize) -> Result<()> {
     if value == 0 { Err(Error::config(field, "at least 1", value)) } else { Ok(()) }
 }
 
-/// Refuses a learning rate that is not positive.
-pub(super) fn check_lr(lr: f64) -> Result<()> {
+/// Refuses a training that would do nothing.
+pub(super) fn check_training(batch: usize, steps: u64, lr: f64) -> Result<()> {
+    at_least_one("batch", batch)?;
+    at_least_one("steps", steps as usize)?;
     if lr > 0.0 && lr.is_finite() { Ok(()) } else { Err(Error::config("lr", "positive and finite", lr)) }
 }
 

@@ -74,9 +74,7 @@ impl Method {
 impl PretrainKeys {
     pub(super) fn of(cell: &Cell) -> anyhow::Result<Self> {
         let keys: Self = cell.config()?;
-        setup::at_least_one("batch", keys.batch)?;
-        setup::at_least_one("steps", keys.steps as usize)?;
-        setup::check_lr(keys.lr)?;
+        setup::check_training(keys.batch, keys.steps, keys.lr)?;
         Ok(keys)
     }
 }
@@ -84,11 +82,9 @@ impl PretrainKeys {
 impl PromptKeys {
     pub(super) fn of(cell: &Cell) -> anyhow::Result<Self> {
         let keys: Self = cell.config()?;
-        setup::at_least_one("batch", keys.batch)?;
-        setup::at_least_one("steps", keys.steps as usize)?;
+        setup::check_training(keys.batch, keys.steps, keys.lr)?;
         setup::at_least_one("shots", keys.shots)?;
         setup::at_least_one("tokens", keys.tokens.max(0) as usize)?;
-        setup::check_lr(keys.lr)?;
         Ok(keys)
     }
 }
