@@ -2,7 +2,7 @@
 use super::{joint, setup};
 use crate::runner::{Cell, CellContext};
 use anyhow::Context as _;
-use mtl_core::{Context, Encoder, Record, StateDict};
+use mtl_core::{Context, Encoder, Record, StateDict, TaskSpec};
 use mtl_hw::{
     cost::{Analytical, CostModel, MoeSchedule},
     graph::{MoeBlocks, MoeSpec, VitHead, VitSpec},
@@ -50,7 +50,7 @@ pub(super) fn run(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
     let suite = setup::joint_suite(&data.test, data.train.normalize())?;
     let vit = setup::vit(&data.train)?;
     let moe = setup::moe_config(suite.tasks().len());
-    let spec = vit_spec(&vit, &moe, suite.tasks().len())?;
+    let spec = vit_spec(&vit, &moe, suite.tasks())?;
     let trace = trace(&params, &vit, &moe, &suite, keys.images.min(suite.len()), spec.tokens()?)?;
     for (design, schedule) in DESIGNS {
         let dense = design == "dense ViT";
@@ -78,9 +78,15 @@ pub(super) fn run(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
 }
 
 /// The trained architecture in the words of the cost model.
-fn vit_spec(vit: &mtl_core::models::VitConfig, moe: &M3VitConfig, tasks: usize) -> anyhow::Result<VitSpec> {
+fn vit_spec(
+    vit: &mtl_core::models::VitConfig,
+    moe: &M3VitConfig,
+    tasks: &[TaskSpec],
+) -> anyhow::Result<VitSpec> {
     let narrow = |value: i64| u32::try_from(value).context("a size of the model is negative or too large");
     let side = narrow(vit.image_size)?;
+    let head =
+        |(task, spec): (usize, &TaskSpec)| Ok(VitHead::task(u32::try_from(task)?, narrow(spec.outputs())?));
     Ok(VitSpec {
         name: "quickstart".to_owned(),
         image: [side, side],
@@ -94,10 +100,10 @@ fn vit_spec(vit: &mtl_core::models::VitConfig, moe: &M3VitConfig, tasks: usize) 
             experts: narrow(moe.experts)?,
             top_k: narrow(moe.top_k)?,
             hidden: narrow(moe.expert_hidden.unwrap_or(vit.hidden_size))?,
-            gates: u32::try_from(tasks)?,
+            gates: u32::try_from(tasks.len())?,
             blocks: MoeBlocks::Odd,
         }),
-        heads_out: (0..tasks as u32).map(|task| VitHead::task(task, 10)).collect(),
+        heads_out: tasks.iter().enumerate().map(head).collect::<anyhow::Result<_>>()?,
         ..VitSpec::default()
     })
 }
