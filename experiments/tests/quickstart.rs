@@ -10,8 +10,8 @@ use std::{fs, os::unix::process::CommandExt, path::PathBuf, thread, time::Durati
 
 /// Few images, few steps, a checkpoint every other step.
 const SMALL: &str = "--seeds 0 --set train_examples=120 --set test_examples=40 --set batch=8 \
-    --set checkpoint_every=2 --set joint.steps=10 --set joint.eval_every=5 --set pretrain.steps=10 \
-    --set prompt.steps=6 --set prompt.shots=2 --set finetune.steps=6 --set continual.epochs=1 \
+    --set checkpoint_every=2 --set joint.steps=40 --set joint.eval_every=20 --set pretrain.steps=30 \
+    --set prompt.steps=20 --set prompt.shots=2 --set finetune.steps=20 --set continual.epochs=1 \
     --set continual.checkpoint_every=4 --set hardware.images=4 --workers 2";
 
 #[test]
@@ -28,7 +28,7 @@ fn killed_ten_times_it_ends_with_the_same_records_tables_and_plots() {
         let side_files = |dir: &_| files(dir, &|name| name.starts_with("records-"));
         let before = side_files(&lab.path("killed"));
         wait_for("a checkpoint", || side_files(&lab.path("killed")) != before);
-        thread::sleep(Duration::from_millis(rng.random_range(0..120)));
+        thread::sleep(Duration::from_millis(rng.random_range(0..80)));
         let target = if kill % 2 == 0 { format!("-{}", child.id()) } else { child.id().to_string() };
         assert!(child.try_wait().unwrap().is_none(), "the run was over before kill {kill}");
         signal("-9", &target);
