@@ -30,7 +30,7 @@ impl Study for Quickstart {
     }
 
     fn revision(&self) -> u32 {
-        1
+        2
     }
 
     fn grid(&self) -> &'static str {
