@@ -67,3 +67,15 @@ fn a_wrong_key_or_data_folder_is_named_before_any_work() {
     assert!(answer.err.contains("train-labels-idx1-ubyte"), "{}", answer.err);
     assert!(!lab.path("r/cells").exists());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_cell_that_wants_more_memory_than_there_is_fails_alone() {
+    let lab = Lab::new();
+    let words =
+        "--only kind=continual --only scenario=class-incremental --set continual.capacity=40000000000";
+    lab.run(&format!("run quickstart --out r {words} {SMALL}")).expect(1);
+    let failed = lab.read("r/failed.csv");
+    assert!(failed.contains("replay memory needs") && failed.lines().count() == 2, "{failed}");
+    assert!(lab.read("r/records.csv").contains("fine-tuning"), "the other cell goes on");
+}

@@ -96,6 +96,38 @@ pub fn labels(labels: &Tensor, name: &str, classes: i64) -> Result<()> {
     Ok(())
 }
 
+/// Fails when `what` wants more than four fifths of the memory that is left.
+///
+/// Asking is not allocating: the system grants more than there is and kills whoever uses it.
+///
+/// # Errors
+///
+/// [`Error::Memory`] with both numbers. Where the system does not say how much is left, nothing is refused.
+pub fn memory(what: &str, bytes: u64) -> Result<()> {
+    if bytes < 1 << 20 {
+        return Ok(()); // Not worth asking the system.
+    }
+    let Some(available) = available_memory().map(|free| free / 5 * 4) else { return Ok(()) };
+    if bytes <= available {
+        return Ok(());
+    }
+    let (needed_mib, available_mib) = (bytes.div_ceil(1 << 20), available >> 20);
+    Err(Error::Memory { what: what.to_owned(), needed_mib, available_mib })
+}
+
+/// Bytes left on the machine or, where that is less, to the control group; on Linux.
+fn available_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let info = read("/proc/meminfo")?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)?;
+    let limit = read("/sys/fs/cgroup/memory.max").and_then(number); // `max` where there is no limit
+    let used = read("/sys/fs/cgroup/memory.current").and_then(number);
+    let group = limit.zip(used).map(|(limit, used)| limit.saturating_sub(used));
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +151,13 @@ mod tests {
         insta::assert_snapshot!(err, @"`target` must be in 0..3, but is 7");
         let err = labels(&Tensor::from_slice(&[-100i64]), "target", 3).unwrap_err();
         insta::assert_snapshot!(err, @"`target` must be in 0..3, but is -100");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn more_memory_than_there_is_is_refused_with_both_numbers() {
+        let err = memory("replay memory", 1 << 50).unwrap_err();
+        assert!(err.to_string().starts_with("replay memory needs 1073741824 MiB, but only "), "{err}");
+        assert!(memory("a page", 4096).is_ok());
     }
 }

@@ -26,7 +26,8 @@ pub trait Buffer: Debug + Send {
     ///
     /// # Errors
     ///
-    /// [`mtl_core::Error::Shape`] when the inputs have another shape than those before.
+    /// [`mtl_core::Error::Shape`] when the inputs have another shape than those before, [`mtl_core::Error::Memory`] when
+    /// the machine cannot hold the capacity.
     fn offer(&mut self, rows: &Rows, seed: Seed, step: u64) -> Result<()>;
 
     /// Draws `n` different rows, or all when there are fewer; `None` while the memory is empty.

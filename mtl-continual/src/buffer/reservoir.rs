@@ -1,7 +1,7 @@
 //! Reservoir sampling: Vitter, *Random Sampling with a Reservoir*, ACM TOMS 1985; for replay, Chaudhry et al., *On Tiny
 //! Episodic Memories in Continual Learning*, 2019, arXiv 1902.10486.
 use super::{Buffer, Rows};
-use mtl_core::{Error, Result, Seed, StateDict, no_grad};
+use mtl_core::{Error, Result, Seed, StateDict, check, no_grad};
 use rand::RngExt;
 use tch::{Kind, Tensor};
 
@@ -59,13 +59,18 @@ impl Reservoir {
         source.into_iter().map(|(slot, row)| (row, slot)).unzip()
     }
 
-    fn allocate(&self, like: &Rows) -> Rows {
-        let zeros = |t: &Tensor| {
+    fn allocate(&self, like: &Rows) -> Result<Rows> {
+        let parts = [&like.input, &like.label, &like.task];
+        let row =
+            |t: &Tensor| t.size()[1..].iter().product::<i64>() as u64 * t.kind().elt_size_in_bytes() as u64;
+        let rows = self.capacity as u64;
+        check::memory("replay memory", parts.map(row).iter().sum::<u64>().saturating_mul(rows))?;
+        let [input, label, task] = parts.map(|t| {
             let mut dims = t.size();
             dims[0] = self.capacity as i64;
             Tensor::zeros(dims.as_slice(), (t.kind(), t.device()))
-        };
-        Rows { input: zeros(&like.input), label: zeros(&like.label), task: zeros(&like.task) }
+        });
+        Ok(Rows { input, label, task })
     }
 }
 
@@ -77,7 +82,10 @@ impl Buffer for Reservoir {
                 return Err(Error::shape(name, format!("[{n}, …]"), t.size()));
             }
         }
-        let mut kept = self.rows.take().unwrap_or_else(|| self.allocate(rows));
+        let mut kept = match self.rows.take() {
+            Some(kept) => kept,
+            None => self.allocate(rows)?,
+        };
         if kept.input.size()[1..] != rows.input.size()[1..] {
             let expected = format!("[…, {:?}] as the rows before", &kept.input.size()[1..]);
             self.rows = Some(kept);
@@ -181,6 +189,13 @@ mod tests {
         let err = memory.offer(&other, Seed(0), 1).unwrap_err();
         insta::assert_snapshot!(err, @"`input` must have shape […, [1]] as the rows before, but has [2, 3]");
         assert_eq!(memory.len(), 2);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_capacity_beyond_the_machine_is_refused() {
+        let err = Reservoir::new(1 << 45).unwrap().offer(&rows(0, 2), Seed(0), 0).unwrap_err();
+        assert!(matches!(err, Error::Memory { .. }), "{err}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Glorot & Bengio, AISTATS 2010 (Xavier); He et al., ICCV 2015, arXiv 1502.01852 (Kaiming); Saxe et al., ICLR 2014,
 //! arXiv 1312.6120 (orthogonal). Fans are counted as in PyTorch: of a weight `[out, in, …]` the fan in is `in · …`,
 //! the fan out `out · …`.
-use crate::{Error, Result, Seed, StateDict, no_grad, rng};
+use crate::{Error, Result, Seed, StateDict, check, no_grad, rng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
@@ -151,11 +151,11 @@ fn finite(name: &str, value: f64) -> Result<()> {
 
 fn check_size(name: &str, dims: &[i64]) -> Result<()> {
     let numel = dims.iter().try_fold(1i64, |n, &d| if d < 1 { None } else { n.checked_mul(d) });
-    if numel.is_none() {
+    let Some(numel) = numel else {
         return Err(Error::shape(name, "sizes of at least 1 that can be allocated", dims.to_vec()));
-    }
-    // Asking costs nothing, as no page is touched, and turns an absurd size into an error instead of an abort.
-    let _unused = Tensor::f_empty(dims, (Kind::Double, Device::Cpu))?;
+    };
+    // Eight bytes each: some schemes draw in double precision.
+    check::memory(name, (numel as u64).saturating_mul(8))?;
     Ok(())
 }
 
@@ -243,6 +243,6 @@ mod tests {
         insta::assert_snapshot!(refuse(Init::Normal { std: -1.0 }, &[3]), @"`initialiser of w` must be at least 0, but is -1");
         insta::assert_snapshot!(refuse(Init::Constant(f64::NAN), &[3]), @"`initialiser of w` must be finite, but is NaN");
         assert!(refuse(Init::Constant(0.0), &[i64::MAX, 2]).contains("can be allocated"));
-        assert!(refuse(Init::Constant(0.0), &[1 << 50]).starts_with("libtorch: "));
+        assert!(refuse(Init::Constant(0.0), &[1 << 50]).contains("needs 8589934592 MiB, but only "));
     }
 }

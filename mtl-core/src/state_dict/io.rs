@@ -1,7 +1,7 @@
 //! State dictionaries in files.
 use super::StateDict;
 use crate::{
-    Error, Result,
+    Error, Result, check,
     params::{Dtype, ParamSpec, ParamStore, ParamWriter, file_order},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -37,8 +37,10 @@ impl StateDict {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`] for a damaged value or an element type that libtorch cannot hold.
+    /// [`Error::Format`] for a damaged value or an element type that libtorch cannot hold, [`Error::Memory`] for more
+    /// than the machine has left.
     pub fn from_store(store: &ParamStore) -> Result<Self> {
+        check::memory(&store.path().display().to_string(), store.nbytes() as u64)?;
         let mut dict = Self::new();
         for (name, info) in store.iter() {
             let size: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();

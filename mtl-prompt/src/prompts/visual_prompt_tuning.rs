@@ -2,8 +2,8 @@
 use super::{Frame, PromptModule};
 use mtl_core::{
     Error, Result, Seed, StateDict,
+    nn::Init,
     registry::{self, Entry, MethodInfo},
-    rng,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,11 +71,10 @@ impl PromptModule for VisualPromptTuningConfig {
         let layers = if self.deep { frame.layers } else { frame.layers.min(1) };
         let layer = |i: usize| {
             let name = format!("vit.prompt.{i}");
-            let mut stream = seed.stream(&name, 0);
-            let tokens = rng::uniform(&mut stream, &[self.tokens, frame.dim], bound);
-            (name, tokens)
+            let tokens = Init::Uniform { bound }.tensor(seed, &name, &[self.tokens, frame.dim])?;
+            Ok((name, tokens))
         };
-        Ok((0..layers).map(layer).collect())
+        (0..layers).map(layer).collect()
     }
 }
 

@@ -30,7 +30,7 @@ impl Study for Quickstart {
     }
 
     fn revision(&self) -> u32 {
-        2
+        3
     }
 
     fn grid(&self) -> &'static str {
@@ -52,15 +52,8 @@ impl Study for Quickstart {
 
     fn run(&self, cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
         mtl_core::set_threads(ctx.threads())?;
-        match cell.kind() {
-            "joint" => joint::run(cell, ctx),
-            "pretrain" => transfer::pretrain(cell, ctx),
-            "prompt" => transfer::prompt(cell, ctx),
-            "finetune" => merging::finetune(cell, ctx),
-            "merge" => merging::merge(cell, ctx),
-            "continual" => continual::run(cell, ctx),
-            _ => hardware::run(cell, ctx),
-        }
+        // What libtorch refuses in the middle of a cell becomes that cell's error, in one line.
+        mtl_core::isolate(|| Ok(run_kind(cell, ctx)))?
     }
 
     fn report(&self, records: &[Record], report: &mut Report) -> anyhow::Result<String> {
@@ -71,5 +64,18 @@ impl Study for Quickstart {
         // Read once here, so that a damaged file is one error before any work and not one in every cell.
         idx::load_idx_folder(dir)?;
         Ok(idx::folder_files(dir)?.into())
+    }
+}
+
+/// Runs a cell of a known kind.
+fn run_kind(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
+    match cell.kind() {
+        "joint" => joint::run(cell, ctx),
+        "pretrain" => transfer::pretrain(cell, ctx),
+        "prompt" => transfer::prompt(cell, ctx),
+        "finetune" => merging::finetune(cell, ctx),
+        "merge" => merging::merge(cell, ctx),
+        "continual" => continual::run(cell, ctx),
+        _ => hardware::run(cell, ctx),
     }
 }
