@@ -85,6 +85,26 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), buffer: BufWriter::new(Patient(temp)), written: 0, wanted })
     }
 
+    /// Writes `bytes` at `offset`, from any thread, once the buffered bytes before it are flushed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Write::write_all`].
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = self.buffer.get_ref().0.as_file();
+        #[cfg(unix)]
+        let written = std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+        #[cfg(not(unix))]
+        let written = {
+            use std::io::{Seek, SeekFrom};
+            static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+            let _one = ONE.lock();
+            let mut file = file;
+            file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes))
+        };
+        written.map_err(|e| explain_full(e, self.written, self.wanted))
+    }
+
     /// Makes the content durable and gives it its name.
     ///
     /// # Errors

@@ -36,24 +36,22 @@ pub enum Error {
         parameter: String,
     },
     /// A parameter without a default has no value.
-    #[error("{path}: method `{method}` requires `{parameter}` for every model, but `{model}` has none")]
+    #[error("method `{method}` requires `{parameter}`{} (tensor `{tensor}`)", of_model(.model))]
     MissingParameter {
-        /// Where in the recipe.
-        path: String,
         /// Method of the recipe.
         method: String,
         /// The parameter.
         parameter: String,
-        /// Model that lacks it.
-        model: String,
+        /// Model that lacks it, if models may have their own.
+        model: Option<String>,
+        /// Tensor that lacks it.
+        tensor: String,
     },
     /// A parameter's value is of the wrong type or outside its range.
-    #[error("{path}.{parameter} must be {must}, but is {found}")]
+    #[error("{path} must be {must}, but is {found}")]
     Parameter {
-        /// Where in the recipe.
+        /// Where in the recipe, such as `models[0].parameters.weight`.
         path: String,
-        /// The parameter.
-        parameter: String,
         /// What is accepted, in words.
         must: String,
         /// The value given.
@@ -75,19 +73,11 @@ pub enum Error {
         /// The method.
         method: String,
     },
-    /// The method has no use for the base model the recipe gives.
-    #[error(
-        "method `{method}` has no base, but `base_model` is `{base}`; list it under `models` to include it, or drop it"
-    )]
-    UnusedBase {
-        /// The method.
-        method: String,
-        /// The base given.
-        base: String,
-    },
     /// Too few or too many models.
-    #[error("method `{method}` takes {expected}, but the recipe has {found}")]
+    #[error("{path}: method `{method}` takes {expected}, but there {} {found}", if *.found == 1 { "is" } else { "are" })]
     ModelCount {
+        /// Where in the recipe.
+        path: String,
         /// The method.
         method: String,
         /// Accepted count, in words.
@@ -96,14 +86,14 @@ pub enum Error {
         found: usize,
     },
     /// One checkpoint takes two parts in the merge.
-    #[error("models[{second}] repeats {first}: `{model}`")]
+    #[error("{second} repeats {first}: `{model}`")]
     DuplicateModel {
         /// The checkpoint.
         model: String,
         /// Its first mention, such as `models[0]` or `base_model`.
         first: String,
-        /// Index of the second mention.
-        second: usize,
+        /// The second mention.
+        second: String,
     },
     /// An average whose weights cancel.
     #[error(
@@ -177,18 +167,6 @@ pub enum Error {
         /// File that disagrees.
         second: String,
     },
-    /// A float type the engine would lose precision on.
-    #[error(
-        "`{tensor}` in `{file}` is {dtype}, but merges compute in float32; set `out_dtype` to accept the rounding"
-    )]
-    Precision {
-        /// The tensor.
-        tensor: String,
-        /// File or in-memory name.
-        file: String,
-        /// Its type.
-        dtype: String,
-    },
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {message}")]
     Threads {
@@ -205,6 +183,41 @@ pub enum Error {
         /// Cause.
         source: mtl_core::Error,
     },
+    /// The recipe's parts contradict each other or the checkpoints.
+    #[error("{path}: {message}")]
+    Recipe {
+        /// Where in the recipe.
+        path: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// A tensor that the method cannot merge.
+    #[error("method `{method}` cannot merge `{tensor}`: {message}")]
+    Unmergeable {
+        /// The method.
+        method: String,
+        /// The tensor.
+        tensor: String,
+        /// Why, and what would help.
+        message: String,
+    },
+    /// The merge needs more memory than it may have.
+    #[error(
+        "`{tensor}` takes {needed_mib} MiB with method `{method}`, but the limit is {limit_mib} MiB; raise `--max-memory`"
+    )]
+    Memory {
+        /// The method.
+        method: String,
+        /// The largest tensor.
+        tensor: String,
+        /// What it takes.
+        needed_mib: usize,
+        /// What is allowed.
+        limit_mib: usize,
+    },
+    /// The run was asked to stop.
+    #[error("interrupted; run the same command again to go on from the shards that are finished")]
+    Interrupted,
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),
@@ -212,4 +225,8 @@ pub enum Error {
 
 fn did_you_mean(similar: &Option<String>) -> String {
     similar.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+fn of_model(model: &Option<String>) -> String {
+    model.as_ref().map(|name| format!(" of every model, but `{name}` has none")).unwrap_or_default()
 }

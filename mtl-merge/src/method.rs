@@ -1,44 +1,38 @@
-//! What a merge method is: a pure function of one tensor's values, run by the engine over every tensor.
-use crate::{Error, ParamSpec, Resolved, Result, methods::METHODS};
-use mtl_core::{Seed, registry::MethodInfo};
-use rand_chacha::ChaCha8Rng;
-use std::fmt::Debug;
+//! What a merge method is: a function from one tensor of every checkpoint to the merged tensor.
+use crate::{Error, ParamSpec, Resolved, Result, methods::METHODS, tensor::Tensor};
+use mtl_core::registry::MethodInfo;
+use std::{any::Any, fmt::Debug};
 
 /// Combines several versions of a tensor into one.
 ///
-/// The engine calls [`merge`](Self::merge) once per tensor, or once per piece of a tensor where the method works
-/// element by element, from many threads and in no particular order. A method therefore keeps no state between
-/// calls and draws chance only from [`TensorGroup::rng`].
+/// The engine calls [`prepare`](Self::prepare) once per tensor, from many threads and in no particular order. The
+/// method may look over the whole tensor ([`Tensor::blocks`]: norms, ranks, thresholds) and returns the function that
+/// gives the merged values of any piece. So tensors larger than memory stream through, and a method keeps no state
+/// between calls; it draws chance only from [`Tensor::uniform`].
 ///
 /// A method of one's own, used by name:
 ///
 /// ```
-/// use mtl_core::registry::MethodInfo;
-/// use mtl_merge::{Base, Engine, HostTensor, MergeMethod, MethodSpec, Methods, Recipe, Resolved, Result, TensorGroup,
-///     TensorMap, Work};
+/// use mtl_merge::{Engine, HostTensor, Kernel, MergeMethod, MethodSpec, Methods, Recipe, Resolved, Result, Tensor,
+///     TensorMap};
 ///
 /// /// Keeps the value of largest magnitude.
 /// #[derive(Debug)]
 /// struct Loudest;
 ///
+/// static SPEC: MethodSpec = MethodSpec::new("loudest", "none", "none");
+///
 /// impl MergeMethod for Loudest {
 ///     fn spec(&self) -> &'static MethodSpec {
-///         static SPEC: MethodSpec = MethodSpec {
-///             info: MethodInfo { name: "loudest", paper: "none", source: "none" },
-///             base: Base::Unused,
-///             min_models: 1,
-///             max_models: None,
-///             work: Work::Elements,
-///             params: &[],
-///         };
 ///         &SPEC
 ///     }
 ///
-///     fn merge(&self, group: &TensorGroup<'_>, _params: &Resolved, out: &mut [f32]) -> Result<()> {
-///         for (i, out) in out.iter_mut().enumerate() {
-///             *out = group.models.iter().map(|m| m[i]).fold(0.0, |a: f32, b| if b.abs() > a.abs() { b } else { a });
-///         }
-///         Ok(())
+///     fn prepare<'t>(&self, _tensor: &'t Tensor<'_>, _params: &'t Resolved) -> Result<Kernel<'t>> {
+///         Ok(Box::new(|piece, out| {
+///             for (i, out) in out.iter_mut().enumerate() {
+///                 *out = piece.models.iter().map(|m| m[i]).fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+///             }
+///         }))
 ///     }
 /// }
 ///
@@ -53,7 +47,8 @@ pub trait MergeMethod: Debug + Send + Sync {
     /// Name, citation and needs of the method.
     fn spec(&self) -> &'static MethodSpec;
 
-    /// Checks what the parameters must satisfy together; called once, before any tensor is read.
+    /// Checks what the parameters of one tensor must satisfy together; called for every tensor, before any value is
+    /// read.
     ///
     /// # Errors
     ///
@@ -63,18 +58,51 @@ pub trait MergeMethod: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Writes the merged values of one tensor, or of a piece of one, to `out`.
+    /// Looks over all tensors before the first is merged, for methods that need facts about whole models; the result
+    /// is [`Tensor::survey`] afterwards.
     ///
-    /// All slices of `group` and `out` have the same length, and all inputs are finite.
+    /// Called only if [`MethodSpec::surveys`] is set. Every item is a tensor that this method will merge, with its
+    /// parameters.
     ///
     /// # Errors
     ///
-    /// [`Error::Undeclared`] for a parameter that the spec lacks, and whatever the method cannot merge.
-    fn merge(&self, group: &TensorGroup<'_>, params: &Resolved, out: &mut [f32]) -> Result<()>;
+    /// Whatever the method cannot merge, and errors of reading.
+    fn survey(&self, tensors: &[(Tensor<'_>, &Resolved)]) -> Result<Survey> {
+        let _ = tensors;
+        Ok(Box::new(()))
+    }
+
+    /// Looks over one tensor, if need be, and returns the function that merges it piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Undeclared`] for a parameter that the spec lacks, errors of reading, and whatever the method cannot
+    /// merge.
+    fn prepare<'t>(&self, tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>>;
+}
+
+/// Writes the merged values of a piece; all slices are of one length.
+pub type Kernel<'t> = Box<dyn Fn(&Piece<'_>, &mut [f64]) + Send + Sync + 't>;
+
+/// What a method knows about whole models.
+pub type Survey = Box<dyn Any + Send + Sync>;
+
+/// A run of elements of one tensor, from every checkpoint.
+///
+/// Values are exact whatever the stored type; they are finite unless the user allowed otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Position of the first element in the tensor, in row-major order.
+    pub start: usize,
+    /// Values in the base model, if there is one.
+    pub base: Option<&'a [f64]>,
+    /// Values in the models, in the recipe's order.
+    pub models: &'a [&'a [f64]],
 }
 
 /// Facts about a method, and what it needs.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct MethodSpec {
     /// Name in recipes (mergekit's where it has the method), paper and source.
     pub info: MethodInfo,
@@ -84,10 +112,80 @@ pub struct MethodSpec {
     pub min_models: usize,
     /// Most models besides the base, if there is a limit.
     pub max_models: Option<usize>,
-    /// What the method must see at once.
+    /// How far the engine may cut tensors.
     pub work: Work,
+    /// What becomes of a tensor that some checkpoints lack.
+    pub partial: Partial,
+    /// Whether [`MergeMethod::survey`] is to be called.
+    pub surveys: bool,
     /// Parameters, in the order of help texts.
     pub params: &'static [ParamSpec],
+}
+
+impl MethodSpec {
+    /// A method for one or more models without base, parameters or need for more than single elements; the setters
+    /// change that.
+    #[must_use]
+    pub const fn new(name: &'static str, paper: &'static str, source: &'static str) -> Self {
+        Self {
+            info: MethodInfo { name, paper, source },
+            base: Base::Unused,
+            min_models: 1,
+            max_models: None,
+            work: Work::Elements,
+            partial: Partial::Merge,
+            surveys: false,
+            params: &[],
+        }
+    }
+
+    /// Sets the use of the base model.
+    #[must_use]
+    pub const fn base(mut self, base: Base) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Sets the fewest and the most models besides the base.
+    #[must_use]
+    pub const fn models(mut self, min: usize, max: Option<usize>) -> Self {
+        (self.min_models, self.max_models) = (min, max);
+        self
+    }
+
+    /// Sets how far the engine may cut tensors.
+    #[must_use]
+    pub const fn work(mut self, work: Work) -> Self {
+        self.work = work;
+        self
+    }
+
+    /// Sets what becomes of a tensor that some checkpoints lack.
+    #[must_use]
+    pub const fn partial(mut self, partial: Partial) -> Self {
+        self.partial = partial;
+        self
+    }
+
+    /// Asks for [`MergeMethod::survey`].
+    #[must_use]
+    pub const fn surveys(mut self) -> Self {
+        self.surveys = true;
+        self
+    }
+
+    /// Sets the parameters.
+    #[must_use]
+    pub const fn params(mut self, params: &'static [ParamSpec]) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Whether the method has a parameter of that name.
+    #[must_use]
+    pub fn has(&self, parameter: &str) -> bool {
+        self.params.iter().any(|p| p.name == parameter)
+    }
 }
 
 /// What a method does with a base model.
@@ -104,48 +202,23 @@ pub enum Base {
 /// What a method must see at once; decides how far the engine may cut tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Each output element depends only on the same element of the inputs.
+    /// Each output element depends on the same element of the inputs, and on what `prepare` found out.
     Elements,
-    /// Norms, ranks or decompositions: the method needs whole tensors.
+    /// Pieces hold whole rows (runs along the last axis).
+    Rows,
+    /// `prepare` loads whole tensors; the engine prepares one at a time and counts them against the memory limit.
     Tensors,
 }
 
-/// One tensor, or a piece of one, from every checkpoint.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorGroup<'a> {
-    /// Name of the tensor.
-    pub name: &'a str,
-    /// Shape of the whole tensor.
-    pub shape: &'a [usize],
-    /// Position of the first element given, in row-major order; 0 for whole tensors.
-    pub start: usize,
-    /// Values in the base model, if there is one.
-    pub base: Option<&'a [f32]>,
-    /// Values in the models, in the recipe's order.
-    pub models: &'a [&'a [f32]],
-    /// Seed of the recipe.
-    pub seed: Seed,
-}
-
-impl<'a> TensorGroup<'a> {
-    /// A random stream of this tensor for model number `model`, placed at the first element given.
-    ///
-    /// Draw exactly one 32-bit word (`f32` or `u32`) per element: then the result depends on the seed and the
-    /// tensor's name alone, not on how the engine cut the tensor.
-    pub fn rng(&self, purpose: &str, model: usize) -> ChaCha8Rng {
-        let mut rng = self.seed.fork(self.name).stream(purpose, model as u64);
-        rng.set_word_pos(self.start as u128);
-        rng
-    }
-
-    /// The base's values, for methods that declare [`Base::Required`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MissingBase`] when the group has no base.
-    pub fn required_base(&self, method: &MethodSpec) -> Result<&'a [f32]> {
-        self.base.ok_or_else(|| Error::MissingBase { method: method.info.name.to_owned() })
-    }
+/// What becomes of a tensor that only some of the checkpoints have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// Those that have it are merged; a method with a required base needs it in the base.
+    Merge,
+    /// A single one is copied.
+    Copy,
+    /// The base's is copied; without it the tensor is left out, with a warning.
+    Base,
 }
 
 /// The merge methods a recipe can name; those of this crate unless more are added.
@@ -153,8 +226,7 @@ impl<'a> TensorGroup<'a> {
 /// ```
 /// use mtl_merge::Methods;
 ///
-/// let names: Vec<_> = Methods::default().infos().map(|info| info.name).collect();
-/// assert_eq!(names, ["linear", "task_arithmetic"]);
+/// assert!(Methods::default().infos().any(|info| info.name == "ties"));
 /// let error = Methods::default().get("task-arithmetics").unwrap_err();
 /// assert_eq!(error.to_string(), "unknown merge method `task-arithmetics`; did you mean `task_arithmetic`?");
 /// ```
@@ -181,6 +253,11 @@ impl Methods {
     /// Name and citation of every method, in registration order.
     pub fn infos(&self) -> impl Iterator<Item = MethodInfo> + '_ {
         self.rows.iter().map(|row| row.spec().info)
+    }
+
+    /// What every method needs, in registration order.
+    pub fn specs(&self) -> impl Iterator<Item = &'static MethodSpec> + '_ {
+        self.rows.iter().map(|row| row.spec())
     }
 
     /// The method called `name`; hyphens and underscores are the same.

@@ -3,8 +3,7 @@ use crate::{
     Error, HostTensor, Result, TensorMap,
     engine::{
         align::{Row, align},
-        largest_bits,
-        source::{FileSource, MapSource, Source},
+        source::{FileSource, MapSource, Source, non_finite},
     },
 };
 use rayon::prelude::*;
@@ -185,14 +184,13 @@ fn block(sources: &[&dyn Source], (meta, places): &Row, start: usize) -> Result<
     let mut base = Vec::new();
     let mut deltas: Vec<Vec<f64>> = Vec::new();
     for (source, &place) in sources.iter().zip(places) {
-        let mut scratch = Vec::new();
-        let values = source.read(place, span.clone(), &mut scratch)?;
-        if largest_bits(values) >= f32::INFINITY.to_bits() {
-            return Err(crate::engine::non_finite(*source, place)?);
+        let mut values = vec![0.0; span.len()];
+        if !source.read(place, span.clone(), &mut values)? {
+            return Err(non_finite(*source, place)?);
         }
         match base.is_empty() {
-            true => base = values.iter().map(|&x| f64::from(x)).collect(),
-            false => deltas.push(values.iter().zip(&base).map(|(&x, x0)| f64::from(x) - x0).collect()),
+            true => base = values,
+            false => deltas.push(values.iter().zip(&base).map(|(x, x0)| x - x0).collect()),
         }
     }
     let mut sums = Sums::new(deltas.len());

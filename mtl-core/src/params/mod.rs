@@ -12,6 +12,7 @@ mod file;
 mod header;
 mod index;
 mod mmap;
+mod scatter;
 pub(crate) mod sniff;
 mod store;
 mod write;
@@ -19,6 +20,7 @@ mod write;
 pub use dtype::Dtype;
 pub use file::ParamFile;
 pub use header::{MAX_HEADER_BYTES, TensorInfo};
+pub use scatter::ParamScatter;
 pub use store::ParamStore;
 pub use write::{ParamSpec, ParamView, ParamWriter, file_order, write_params};
 

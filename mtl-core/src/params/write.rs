@@ -226,7 +226,10 @@ impl ParamWriter {
 }
 
 /// The header, padded so that the data begins at a multiple of 8, and the length of the data.
-fn header_text(plan: &[ParamSpec], metadata: &BTreeMap<String, String>) -> Result<(Vec<u8>, usize)> {
+pub(super) fn header_text(
+    plan: &[ParamSpec],
+    metadata: &BTreeMap<String, String>,
+) -> Result<(Vec<u8>, usize)> {
     let mut names = BTreeSet::new();
     let mut records = Vec::with_capacity(plan.len() + 1);
     if !metadata.is_empty() {

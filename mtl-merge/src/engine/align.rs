@@ -1,4 +1,4 @@
-//! Do the checkpoints have the same tensors? Answered before any value is read.
+//! Do checkpoints have the same tensors? For tools that compare whole checkpoints.
 use super::source::{Source, TensorMeta};
 use crate::{Error, Result};
 
@@ -68,7 +68,7 @@ fn difference(reference: &dyn Source, index: usize, other: &dyn Source, found: u
     None
 }
 
-fn listed(differences: &[String]) -> String {
+pub(crate) fn listed(differences: &[String]) -> String {
     let mut text = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if differences.len() > SHOWN {
         text += &format!("; and {} more", differences.len() - SHOWN);

@@ -1,19 +1,25 @@
 //! Runs recipes: on files by streaming, in memory for studies.
-use crate::{Error, HostTensor, MergeMethod, Methods, Recipe, Result, TensorMap, recipe::no_repeats};
-use mtl_core::params::{ParamSpec, ParamWriter};
-use plan::{Action, Plan};
+use crate::{Error, HostTensor, Methods, Recipe, Result, TensorMap, method::Survey};
+use inputs::Opened;
+use layout::Layout;
+use mtl_core::params::Dtype;
+use plan::{Action, Leave, Plan};
 use source::{FileSource, MapSource, Source};
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 pub(crate) mod align;
-mod plan;
+pub(crate) mod convert;
+pub(crate) mod inputs;
+pub(crate) mod layout;
+mod output;
+pub(crate) mod plan;
 mod run;
 pub(crate) mod source;
 
-pub(crate) use run::{largest_bits, non_finite};
+pub use run::Progress;
 
 /// How merges run: which methods exist, how many threads, how much memory.
 ///
@@ -39,17 +45,29 @@ pub struct Engine {
     methods: Methods,
     threads: Option<usize>,
     max_memory_mib: usize,
+    shard_bytes: u64,
+    leave: Leave,
+    overwrite: bool,
+    progress: Arc<Progress>,
 }
 
 impl Default for Engine {
-    /// The methods of this crate, the current rayon pool, 64 MiB.
+    /// The methods of this crate, the current rayon pool, 256 MiB, shards of 5 GB.
     fn default() -> Self {
-        Self { methods: Methods::default(), threads: None, max_memory_mib: 64 }
+        Self {
+            methods: Methods::default(),
+            threads: None,
+            max_memory_mib: 256,
+            shard_bytes: 5_000_000_000,
+            leave: Leave::default(),
+            overwrite: false,
+            progress: Arc::default(),
+        }
     }
 }
 
 /// What a finished merge did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct MergeReport {
     /// Tensors written.
@@ -62,6 +80,12 @@ pub struct MergeReport {
     pub bytes_written: u64,
     /// Bytes of all tensors of all inputs.
     pub bytes_read: u64,
+    /// Names of the files with tensors.
+    pub files: Vec<String>,
+    /// Files among them that an earlier, interrupted run had finished.
+    pub resumed: usize,
+    /// Remarks.
+    pub warnings: Vec<String>,
 }
 
 impl Engine {
@@ -79,38 +103,82 @@ impl Engine {
         self
     }
 
-    /// Sets the size of the buffers in MiB, mapped input files apart.
+    /// Sets the memory of a run in MiB, mapped input files apart.
     ///
-    /// Methods that work element by element keep to it, whatever the size of tensors. One that needs whole tensors
-    /// takes at least the largest tensor's inputs.
+    /// Methods that stream stay far below it, whatever the size of tensors. A method that needs whole tensors is refused
+    /// when the largest does not fit.
     #[must_use]
     pub fn max_memory_mib(mut self, mib: usize) -> Self {
         self.max_memory_mib = mib;
         self
     }
 
-    /// Merges the checkpoints that the recipe names into the safetensors file `out`.
+    /// Sets the size from which on a shard is closed, in bytes; 0 means one file.
+    #[must_use]
+    pub fn shard_bytes(mut self, bytes: u64) -> Self {
+        self.shard_bytes = bytes;
+        self
+    }
+
+    /// Accepts NaN and infinity in inputs and results.
+    #[must_use]
+    pub fn allow_non_finite(mut self, allow: bool) -> Self {
+        self.leave.non_finite = allow;
+        self
+    }
+
+    /// Cuts embedding tables of different lengths to the shortest, instead of refusing them.
+    #[must_use]
+    pub fn truncate_embeddings(mut self, truncate: bool) -> Self {
+        self.leave.truncate = truncate;
+        self
+    }
+
+    /// Replaces an output folder that has content already.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// Watches and stops runs from another thread.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<Progress>) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Checks recipe and checkpoints as [`Engine::run`] does before it writes; gives what the run would do.
     ///
-    /// `out` appears complete or not at all; a file that is there stays until the new one replaces it.
+    /// # Errors
+    ///
+    /// As [`Engine::run`], without those of values and of writing.
+    pub fn check(&self, recipe: &Recipe) -> Result<MergeReport> {
+        recipe.validate(&self.methods)?;
+        let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
+        run::check_memory(&plan, self.budget())?;
+        Ok(report(&plan))
+    }
+
+    /// Merges the checkpoints that the recipe names into `out`: a file if its name ends in `.safetensors`, a folder in
+    /// the layout of Hugging Face otherwise.
+    ///
+    /// `out` appears complete or not at all; what is there stays until the new replaces it.
     ///
     /// # Errors
     ///
     /// Those of [`Recipe::validate`]; [`Error::Open`] for a checkpoint that is missing or damaged;
-    /// [`Error::Mismatch`], [`Error::Precision`] and [`Error::NotMergeable`] for checkpoints that do not fit together;
+    /// [`Error::Mismatch`] and [`Error::NotMergeable`] for checkpoints that do not fit together;
     /// [`Error::NonFinite`] and [`Error::Overflow`] for values; [`Error::Core`] when `out` cannot be written.
     pub fn run(&self, recipe: &Recipe, out: &Path) -> Result<MergeReport> {
-        let (method, params) = recipe.resolve(&self.methods)?;
-        let files = open(recipe, method)?;
-        let sources = files.iter().map(|file| file as &dyn Source).collect();
-        let plan = Plan::new(recipe, method, params, sources)?;
-        tracing::debug!(
-            method = recipe.method,
-            tensors = plan.tensors.len(),
-            "merging into {}",
-            out.display()
-        );
-        self.write(&plan, out)?;
-        Ok(report(&plan))
+        recipe.validate(&self.methods)?;
+        let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
+        run::check_memory(&plan, self.budget())?;
+        let mut report = report(&plan);
+        let target = output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite };
+        self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
+        report.warnings = plan.warnings.take();
+        Ok(report)
     }
 
     /// Merges tensors in memory: `models` are those of the recipe, in its order.
@@ -126,75 +194,73 @@ impl Engine {
         base: Option<&TensorMap>,
         models: &[&TensorMap],
     ) -> Result<TensorMap> {
-        let (method, params) = recipe.resolve(&self.methods)?;
-        let maps = sources_in_memory(recipe, method, base, models)?;
-        let sources = maps.iter().map(|map| map as &dyn Source).collect();
-        self.collect(&Plan::new(recipe, method, params, sources)?)
+        recipe.validate(&self.methods)?;
+        let opened = sources_in_memory(recipe, base, models)?;
+        let plan = Plan::new(recipe, &self.methods, opened, self.leave)?;
+        self.install(|| self.collect(&plan))?
     }
 
-    fn write(&self, plan: &Plan<'_>, out: &Path) -> Result<()> {
-        let specs: Vec<ParamSpec> =
-            plan.tensors.iter().map(|t| ParamSpec::new(&t.name, t.dtype, t.shape.as_slice())).collect();
-        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-        let mut writer = ParamWriter::create(out, &specs, &metadata)?;
-        self.execute(plan, &mut |tensor, bytes, _| Ok(writer.write_part(&specs[tensor].name, bytes)?))?;
-        Ok(writer.finish()?)
+    fn budget(&self) -> usize {
+        self.max_memory_mib.saturating_mul(1 << 20)
     }
 
     fn collect(&self, plan: &Plan<'_>) -> Result<TensorMap> {
-        let mut merged = TensorMap::new();
-        let mut values = Vec::new();
-        self.execute(plan, &mut |tensor, bytes, last| {
-            let planned = &plan.tensors[tensor];
-            let start = values.len();
-            values.resize(start + bytes.len() / planned.dtype.size(), 0.0);
-            mtl_core::params::convert::to_f32(planned.dtype, bytes, &mut values[start..])?;
-            if last {
-                let tensor = HostTensor::new(planned.shape.clone(), std::mem::take(&mut values))?;
-                merged.insert(planned.name.clone(), tensor);
-            }
-            Ok(())
-        })?;
-        Ok(merged)
+        let survey: Option<Survey> = run::survey(plan)?;
+        let values: Vec<Mutex<Vec<f32>>> =
+            plan.tensors.iter().map(|t| Mutex::new(vec![0.0; t.numel])).collect();
+        let sink = |tensor: usize, offset: u64, bytes: &[u8]| {
+            let dtype = plan.tensors[tensor].dtype;
+            let Ok(mut values) = values[tensor].lock() else { return Ok(()) };
+            let start = offset as usize / dtype.size();
+            let span = start..start + bytes.len() / dtype.size();
+            Ok(mtl_core::params::convert::to_f32(dtype, bytes, &mut values[span])?)
+        };
+        run::run(plan, survey.as_ref(), 0..plan.tensors.len(), &self.progress, &sink)?;
+        let named = plan.tensors.iter().zip(values).map(|(planned, values)| {
+            let values = values.into_inner().unwrap_or_default();
+            Ok((planned.name.clone(), HostTensor::new(planned.shape.clone(), values)?))
+        });
+        named.collect()
     }
 
-    fn execute(&self, plan: &Plan<'_>, sink: &mut run::Sink<'_>) -> Result<()> {
-        let budget = self.max_memory_mib.saturating_mul(1 << 20);
-        let Some(threads) = self.threads else { return run::run(plan, budget, sink) };
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R> {
+        let Some(threads) = self.threads else { return Ok(work()) };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| Error::Threads { threads, message: e.to_string() })?;
-        pool.install(|| run::run(plan, budget, sink))
+        Ok(pool.install(work))
     }
 }
 
-/// Opens the base, if the method reads one, and then the models.
-fn open(recipe: &Recipe, method: &dyn MergeMethod) -> Result<Vec<FileSource>> {
-    let base = recipe.base.as_deref().filter(|_| plan::uses_base(recipe, method));
-    let named = base.map(|path| ("base_model".to_owned(), path)).into_iter();
-    let models = recipe.models.iter().enumerate().map(|(i, m)| (format!("models[{i}]"), m.model.as_str()));
-    let mut files = Vec::new();
-    let mut real: Vec<PathBuf> = Vec::new();
-    for (role, path) in named.chain(models) {
-        let path = Path::new(path);
-        let open = FileSource::open(path);
-        files.push(open.map_err(|source| Error::Open { role, source })?);
-        real.push(path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+/// Opens every checkpoint of the recipe.
+fn open(recipe: &Recipe) -> Result<Vec<Opened<'static>>> {
+    let mut opened: Vec<Opened<'static>> = Vec::new();
+    let mut real: Vec<(String, PathBuf)> = Vec::new();
+    for (role, name) in inputs::names(recipe) {
+        let path = Path::new(&name);
+        let source = FileSource::open(path).map_err(|source| Error::Open { role: role.clone(), source })?;
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if let Some((first, _)) = real.iter().find(|(_, known)| *known == canonical) {
+            return Err(Error::DuplicateModel { model: name, first: first.clone(), second: role });
+        }
+        real.push((role, canonical));
+        opened.push(describe(name, Box::new(source)));
     }
-    let real: Vec<&Path> = real.iter().map(PathBuf::as_path).collect();
-    match base.and(real.split_first()) {
-        Some((base, models)) => no_repeats(Some(base), models)?,
-        None => no_repeats(None, &real)?,
-    }
-    Ok(files)
+    Ok(opened)
+}
+
+/// Reads off a checkpoint what the plan wants to know.
+fn describe<'a>(name: String, source: Box<dyn Source + 'a>) -> Opened<'a> {
+    let layout = Layout::of(source.tensors().iter().map(|t| t.name.as_str()));
+    Opened { name, source, layout, tied: false, vocab_size: None }
 }
 
 fn sources_in_memory<'m>(
     recipe: &Recipe,
-    method: &dyn MergeMethod,
     base: Option<&'m TensorMap>,
     models: &[&'m TensorMap],
-) -> Result<Vec<MapSource<'m>>> {
-    let needs_base = plan::uses_base(recipe, method);
+) -> Result<Vec<Opened<'m>>> {
+    let listed = |name: &str| recipe.models.iter().any(|m| m.model == name);
+    let needs_base = recipe.base.as_deref().is_some_and(|base| !listed(base));
     if models.len() != recipe.models.len() || base.is_some() != needs_base {
         let say = |models: usize, base: bool| {
             format!(
@@ -208,24 +274,26 @@ fn sources_in_memory<'m>(
             found: say(models.len(), base.is_some()),
         });
     }
-    let base = base.map(|map| MapSource::new(recipe.base.as_deref().unwrap_or("base"), map));
-    let models = recipe.models.iter().zip(models).map(|(entry, map)| MapSource::new(&*entry.model, map));
-    Ok(base.into_iter().chain(models).collect())
+    let base = base.map(|map| (recipe.base.clone().unwrap_or_default(), map));
+    let models = recipe.models.iter().zip(models).map(|(entry, map)| (entry.model.clone(), *map));
+    let named = base.into_iter().chain(models);
+    Ok(named.map(|(name, map)| describe(name.clone(), Box::new(MapSource::new(name, map)))).collect())
 }
 
 fn report(plan: &Plan<'_>) -> MergeReport {
-    let size = |numel: usize, dtype: mtl_core::params::Dtype| (numel * dtype.size()) as u64;
-    let read = plan.tensors.iter().flat_map(|t| {
-        plan.sources
-            .iter()
-            .zip(&t.places)
-            .map(move |(source, &place)| size(t.numel, source.tensors()[place].dtype))
+    let size = |numel: usize, dtype: Dtype| (numel * dtype.size()) as u64;
+    let read = plan.tensors.iter().flat_map(Plan::inputs).map(|input| {
+        let meta = &plan.opened[input.model].source.tensors()[input.tensor];
+        size(meta.numel(), meta.dtype)
     });
     MergeReport {
         tensors: plan.tensors.len(),
-        copied: plan.tensors.iter().filter(|t| t.action == Action::Copy).count(),
+        copied: plan.tensors.iter().filter(|t| matches!(t.action, Action::Copy { .. })).count(),
         elements: plan.tensors.iter().map(|t| t.numel as u64).sum(),
         bytes_written: plan.tensors.iter().map(|t| size(t.numel, t.dtype)).sum(),
         bytes_read: read.sum(),
+        files: Vec::new(),
+        resumed: 0,
+        warnings: Vec::new(),
     }
 }

@@ -1,7 +1,11 @@
 //! Where tensors come from: checkpoints on disk or maps in memory, seen alike by the engine.
-use crate::{HostTensor, Result, TensorMap};
-use mtl_core::params::{Dtype, ParamFile, ParamStore, TensorInfo, convert};
-use std::{ops::Range, path::Path};
+use super::convert::to_f64;
+use crate::{
+    Error, HostTensor, Result, TensorMap,
+    tensor::{PIECE, Values},
+};
+use mtl_core::params::{Dtype, ParamFile, ParamStore, TensorInfo};
+use std::{borrow::Cow, ops::Range, path::Path};
 
 /// Name, shape and type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +22,7 @@ impl TensorMeta {
 }
 
 /// A checkpoint whose tensors can be read in pieces from many threads.
-pub(crate) trait Source: Sync {
+pub(crate) trait Source: Send + Sync {
     /// All tensors, sorted by name; the other calls take positions in this list.
     fn tensors(&self) -> &[TensorMeta];
 
@@ -28,15 +32,24 @@ pub(crate) trait Source: Sync {
     /// File that holds the tensor, or name in memory, for messages.
     fn place(&self, tensor: usize) -> String;
 
-    /// Elements `span` of a floating-point tensor, converted into `scratch` unless they can be borrowed.
-    fn read<'a>(&'a self, tensor: usize, span: Range<usize>, scratch: &'a mut Vec<f32>) -> Result<&'a [f32]>;
+    /// Elements `span` of a floating-point tensor; tells whether all are finite.
+    fn read(&self, tensor: usize, span: Range<usize>, out: &mut [f64]) -> Result<bool>;
 
     /// Bytes of a tensor as stored.
-    fn bytes(&self, tensor: usize) -> Result<&[u8]>;
+    fn bytes(&self, tensor: usize) -> Result<Cow<'_, [u8]>>;
 
     /// Position of the tensor called `name`.
     fn find(&self, name: &str) -> Option<usize> {
         self.tensors().binary_search_by(|t| t.name.as_str().cmp(name)).ok()
+    }
+
+    /// Whether the files are as they were when they were opened.
+    ///
+    /// # Errors
+    ///
+    /// What changed.
+    fn unchanged(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -74,23 +87,14 @@ impl Source for FileSource {
         file.map_or(self.store.path(), ParamFile::path).display().to_string()
     }
 
-    fn read<'a>(&'a self, tensor: usize, span: Range<usize>, scratch: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+    fn read(&self, tensor: usize, span: Range<usize>, out: &mut [f64]) -> Result<bool> {
         let meta = &self.tensors[tensor];
         let size = meta.dtype.size();
-        let bytes = &self.store.bytes(&meta.name)?[span.start * size..span.end * size];
-        if meta.dtype == Dtype::F32
-            && cfg!(target_endian = "little")
-            && let Ok(values) = bytemuck::try_cast_slice(bytes)
-        {
-            return Ok(values);
-        }
-        scratch.resize(span.len(), 0.0);
-        convert::to_f32(meta.dtype, bytes, scratch)?;
-        Ok(scratch)
+        to_f64(meta.dtype, &self.store.bytes(&meta.name)?[span.start * size..span.end * size], out)
     }
 
-    fn bytes(&self, tensor: usize) -> Result<&[u8]> {
-        Ok(self.store.bytes(&self.tensors[tensor].name)?)
+    fn bytes(&self, tensor: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self.store.bytes(&self.tensors[tensor].name)?))
     }
 }
 
@@ -126,16 +130,56 @@ impl Source for MapSource<'_> {
         self.label.clone()
     }
 
-    fn read<'a>(
-        &'a self,
-        tensor: usize,
-        span: Range<usize>,
-        _scratch: &'a mut Vec<f32>,
-    ) -> Result<&'a [f32]> {
-        Ok(&self.values[tensor].data()[span])
+    fn read(&self, tensor: usize, span: Range<usize>, out: &mut [f64]) -> Result<bool> {
+        let mut largest = 0;
+        for (out, &x) in out.iter_mut().zip(&self.values[tensor].data()[span]) {
+            largest = largest.max(x.to_bits() & 0x7fff_ffff);
+            *out = f64::from(x);
+        }
+        Ok(largest < 0x7f80_0000)
     }
 
-    fn bytes(&self, tensor: usize) -> Result<&[u8]> {
-        Ok(bytemuck::cast_slice(self.values[tensor].data()))
+    fn bytes(&self, tensor: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(bytemuck::cast_slice(self.values[tensor].data())))
+    }
+}
+
+/// The error for a tensor known to hold a NaN or an infinity; counts them all.
+pub(crate) fn non_finite(source: &dyn Source, place: usize) -> Result<Error> {
+    let meta = &source.tensors()[place];
+    let (mut count, mut first) = (0, None);
+    let mut out = vec![0.0; PIECE];
+    for start in (0..meta.numel()).step_by(PIECE) {
+        let end = (start + PIECE).min(meta.numel());
+        let out = &mut out[..end - start];
+        source.read(place, start..end, out)?;
+        for (i, x) in out.iter().enumerate() {
+            if !x.is_finite() {
+                count += 1;
+                first.get_or_insert(start + i);
+            }
+        }
+    }
+    let index = first.unwrap_or_default();
+    Ok(Error::NonFinite { tensor: meta.name.clone(), file: source.place(place), index, count })
+}
+
+/// A tensor of a source.
+pub(crate) struct Stored<'a> {
+    pub(crate) source: &'a dyn Source,
+    pub(crate) tensor: usize,
+}
+
+impl Values for Stored<'_> {
+    fn read(&self, span: Range<usize>, out: &mut [f64]) -> Result<bool> {
+        self.source.read(self.tensor, span, out)
+    }
+
+    fn label(&self) -> String {
+        self.source.place(self.tensor)
+    }
+
+    fn name(&self) -> &str {
+        &self.source.tensors()[self.tensor].name
     }
 }

@@ -1,37 +1,19 @@
 //! Weight averaging: Wortsman et al., *Model soups: averaging weights of multiple fine-tuned models improves accuracy
 //! without increasing inference time*, ICML 2022, arXiv 2203.05482.
-use super::weighted_sum;
+use super::{vectorized, weighted_sum};
 use crate::{
-    Base, Error, MergeMethod, MethodSpec, ParamKind, ParamSpec, ParamValue, Resolved, Result, TensorGroup,
-    Work, params::FINITE,
+    Error, Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor, params::FINITE,
 };
-use mtl_core::registry::MethodInfo;
 
-static SPEC: MethodSpec = MethodSpec {
-    info: MethodInfo {
-        name: "linear",
-        paper: "Model soups: averaging weights of multiple fine-tuned models",
-        source: "arXiv 2203.05482",
-    },
-    base: Base::Unused,
-    min_models: 1,
-    max_models: None,
-    work: Work::Elements,
-    params: &[
-        ParamSpec {
-            name: "weight",
-            kind: ParamKind::PerModel(FINITE),
-            default: None,
-            about: "share of the model in the sum",
-        },
-        ParamSpec {
-            name: "normalize",
-            kind: ParamKind::Flag,
-            default: Some(ParamValue::Flag(true)),
-            about: "divide by the sum of the weights",
-        },
-    ],
-};
+static SPEC: MethodSpec = MethodSpec::new(
+    "linear",
+    "Model soups: averaging weights of multiple fine-tuned models",
+    "arXiv 2203.05482",
+)
+.params(&[
+    ParamSpec::per_model("weight", Preset::Required, FINITE, "share of the model in the sum"),
+    ParamSpec::flag("normalize", true, "divide by the sum of the weights"),
+]);
 
 /// Weighted sum of the models, `Σ wᵢ Wᵢ`, divided by `Σ wᵢ` unless `normalize` is false.
 ///
@@ -63,10 +45,14 @@ impl MergeMethod for Linear {
         Ok(())
     }
 
-    fn merge(&self, group: &TensorGroup<'_>, params: &Resolved, out: &mut [f32]) -> Result<()> {
+    fn prepare<'t>(&self, _tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>> {
         let weights = params.per_model("weight")?;
         let divisor = if params.flag("normalize")? { weights.iter().sum() } else { 1.0 };
-        weighted_sum(None, group.models, weights, out, |_, sum| sum / divisor);
-        Ok(())
+        Ok(Box::new(move |piece, out| {
+            vectorized(|| {
+                weighted_sum(None, piece.models, weights, out);
+                out.iter_mut().for_each(|x| *x /= divisor);
+            });
+        }))
     }
 }
