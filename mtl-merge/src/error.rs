@@ -215,6 +215,14 @@ pub enum Error {
         /// What is allowed.
         limit_mib: usize,
     },
+    /// A LoRA adapter that cannot be applied.
+    #[error("adapter `{adapter}`: {message}")]
+    Adapter {
+        /// Folder of the adapter.
+        adapter: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
     /// The run was asked to stop.
     #[error("interrupted; run the same command again to go on from the shards that are finished")]
     Interrupted,

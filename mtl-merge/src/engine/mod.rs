@@ -2,6 +2,7 @@
 use crate::{Error, HostTensor, Methods, Recipe, Result, TensorMap, method::Survey};
 use inputs::Opened;
 use layout::Layout;
+use lora::LoraSource;
 use mtl_core::params::Dtype;
 use plan::{Action, Leave, Plan};
 use source::{FileSource, MapSource, Source};
@@ -14,6 +15,7 @@ pub(crate) mod align;
 pub(crate) mod convert;
 pub(crate) mod inputs;
 pub(crate) mod layout;
+mod lora;
 mod output;
 pub(crate) mod plan;
 mod run;
@@ -236,14 +238,23 @@ fn open(recipe: &Recipe) -> Result<Vec<Opened<'static>>> {
     let mut opened: Vec<Opened<'static>> = Vec::new();
     let mut real: Vec<(String, PathBuf)> = Vec::new();
     for (role, name) in inputs::names(recipe) {
-        let path = Path::new(&name);
+        let (path, adapter) = match name.split_once('+') {
+            Some((path, adapter)) => (Path::new(path), Some(Path::new(adapter))),
+            None => (Path::new(&name), None),
+        };
         let source = FileSource::open(path).map_err(|source| Error::Open { role: role.clone(), source })?;
-        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut source: Box<dyn Source> = Box::new(source);
+        let real_path = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut canonical = real_path(path);
+        if let Some(adapter) = adapter {
+            source = Box::new(LoraSource::open(source, adapter)?);
+            canonical = canonical.join(real_path(adapter).strip_prefix("/").unwrap_or(adapter));
+        }
         if let Some((first, _)) = real.iter().find(|(_, known)| *known == canonical) {
             return Err(Error::DuplicateModel { model: name, first: first.clone(), second: role });
         }
         real.push((role, canonical));
-        opened.push(describe(name, Box::new(source)));
+        opened.push(describe(name, source));
     }
     Ok(opened)
 }
