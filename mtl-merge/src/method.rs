@@ -100,6 +100,20 @@ pub struct Piece<'a> {
     pub models: &'a [&'a [f64]],
 }
 
+impl Piece<'_> {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.base.or(self.models.first().copied()).map_or(0, <[f64]>::len)
+    }
+
+    /// Whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Facts about a method, and what it needs.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]

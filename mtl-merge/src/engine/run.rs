@@ -143,7 +143,7 @@ fn tensor(
                 let mut out = Vec::new();
                 tensor.pieces(span, |piece: &Piece<'_>| {
                     out.clear();
-                    out.resize(piece.models.first().map_or(0, |m| m.len()), 0.0);
+                    out.resize(piece.len(), 0.0);
                     kernel(piece, &mut out);
                     encode(plan, planned, *float, piece.start, &out, &mut bytes)
                 })?;
