@@ -74,7 +74,8 @@ fn run(case: &Path) -> Result<(), String> {
     let text = text.replace("inputs/", &format!("{}/inputs/", golden().display()));
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let arguments: Vec<&str> = meta["cli_args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let arguments: Vec<&str> =
+        meta["cli_args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let engine = match arguments.as_slice() {
         [] => Engine::default(),
         ["--out-shard-size", size] => Engine::default().shard_bytes(size.parse().unwrap()),

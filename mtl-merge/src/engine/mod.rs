@@ -16,6 +16,7 @@ pub(crate) mod convert;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 mod lora;
+mod remap;
 mod output;
 pub(crate) mod plan;
 mod run;
