@@ -3,17 +3,22 @@ use crate::MergeMethod;
 
 pub(crate) use crate::engine::convert::vectorized;
 
+mod gram;
 mod linear;
+mod nuslerp;
 mod passthrough;
+mod slerp;
 mod task_arithmetic;
 
 pub use linear::Linear;
+pub use nuslerp::NuSlerp;
 pub use passthrough::Passthrough;
+pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;
 
 /// The methods of this crate, in the order of tables and help texts; see [`MethodSpec::info`](crate::MethodSpec) for
 /// the citations.
-pub const METHODS: &[&dyn MergeMethod] = &[&Linear, &TaskArithmetic, &Passthrough];
+pub const METHODS: &[&dyn MergeMethod] = &[&Linear, &Slerp, &NuSlerp, &TaskArithmetic, &Passthrough];
 
 /// `out[i] = Σ_m weights[m] · (models[m][i] − base[i])`, summed in the models' order; without a base its values are 0.
 #[inline(always)]
