@@ -75,6 +75,21 @@ impl Gram {
         self.get(i, i).sqrt()
     }
 
+    /// The cosine of the angle between vectors `i` and `j`, neither of which is zero; exactly 1 and −1 for equal and
+    /// opposite vectors.
+    pub(super) fn cosine(&self, i: usize, j: usize) -> f64 {
+        let squares = self.get(i, i) * self.get(j, j);
+        // The root of a rounded square is exact; the product of two roots is not.
+        let norms = if squares.is_normal() { squares.sqrt() } else { self.norm(i) * self.norm(j) };
+        (self.get(i, j) / norms).clamp(-1.0, 1.0)
+    }
+
+    /// The norm of the vectors' sum, each times its factor.
+    pub(super) fn length(&self, factors: &[f64]) -> f64 {
+        let dot = |i: usize| (0..self.n).map(|j| factors[j] * self.get(i, j)).sum::<f64>();
+        (0..self.n).map(|i| factors[i] * dot(i)).sum::<f64>().max(0.0).sqrt()
+    }
+
     /// Number of vectors.
     pub(super) fn len(&self) -> usize {
         self.n
