@@ -40,6 +40,7 @@ mod method;
 pub mod methods;
 pub mod params;
 pub mod recipe;
+mod select;
 mod task_vector;
 mod tensor;
 mod tensors;

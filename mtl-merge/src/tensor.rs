@@ -161,19 +161,48 @@ impl<'a> Tensor<'a> {
         init: impl Fn(usize) -> S + Sync,
         step: impl Fn(&mut S, &Piece<'_>) + Sync,
     ) -> Result<Vec<S>> {
-        let block = |span: Range<usize>| {
-            let mut state = init(span.start);
-            self.pieces(span, |piece| {
-                step(&mut state, piece);
-                Ok(())
-            })?;
-            Ok(state)
-        };
+        let block = |span: Range<usize>| self.block(span, &init, &step);
         let spans = self.spans();
         match spans.as_slice() {
             [one] => Ok(vec![block(one.clone())?]), // Small tensors spare themselves the queue.
             _ => spans.into_par_iter().map(block).collect::<Vec<Result<S>>>().into_iter().collect(),
         }
+    }
+
+    /// Visits the whole tensor as [`Self::blocks`] does and hands over the states in order, a few at a time: for states
+    /// too large to keep them all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NonFinite`] and errors of reading.
+    pub fn fold_blocks<S: Send>(
+        &self,
+        init: impl Fn(usize) -> S + Sync,
+        step: impl Fn(&mut S, &Piece<'_>) + Sync,
+        mut take: impl FnMut(S),
+    ) -> Result<()> {
+        for group in self.spans().chunks(16) {
+            let states: Vec<Result<S>> =
+                group.par_iter().map(|span| self.block(span.clone(), &init, &step)).collect();
+            for state in states {
+                take(state?);
+            }
+        }
+        Ok(())
+    }
+
+    fn block<S>(
+        &self,
+        span: Range<usize>,
+        init: impl Fn(usize) -> S,
+        step: impl Fn(&mut S, &Piece<'_>),
+    ) -> Result<S> {
+        let mut state = init(span.start);
+        self.pieces(span, |piece| {
+            step(&mut state, piece);
+            Ok(())
+        })?;
+        Ok(state)
     }
 
     /// All values of the base, or of a model, in row-major order.

@@ -3,17 +3,52 @@ use crate::MergeMethod;
 
 pub(crate) use crate::engine::convert::vectorized;
 
+mod arcee_fusion;
+mod gram;
+mod karcher;
 mod linear;
+mod model_stock;
+mod multislerp;
+mod nearswap;
+mod nuslerp;
 mod passthrough;
+mod ram;
+mod ramplus_tl;
+mod sce;
+mod slerp;
 mod task_arithmetic;
 
+pub use arcee_fusion::ArceeFusion;
+pub use karcher::Karcher;
 pub use linear::Linear;
+pub use model_stock::ModelStock;
+pub use multislerp::MultiSlerp;
+pub use nearswap::NearSwap;
+pub use nuslerp::NuSlerp;
 pub use passthrough::Passthrough;
+pub use ram::Ram;
+pub use ramplus_tl::RamPlusTl;
+pub use sce::Sce;
+pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;
 
 /// The methods of this crate, in the order of tables and help texts; see [`MethodSpec::info`](crate::MethodSpec) for
 /// the citations.
-pub const METHODS: &[&dyn MergeMethod] = &[&Linear, &TaskArithmetic, &Passthrough];
+pub const METHODS: &[&dyn MergeMethod] = &[
+    &Linear,
+    &Slerp,
+    &NuSlerp,
+    &MultiSlerp,
+    &Karcher,
+    &TaskArithmetic,
+    &Sce,
+    &Ram,
+    &RamPlusTl,
+    &ModelStock,
+    &NearSwap,
+    &ArceeFusion,
+    &Passthrough,
+];
 
 /// `out[i] = Σ_m weights[m] · (models[m][i] − base[i])`, summed in the models' order; without a base its values are 0.
 #[inline(always)]

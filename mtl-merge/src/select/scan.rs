@@ -1,0 +1,282 @@
+//! The scans behind a selection: sampling, counting against brackets, resolving ties.
+use super::{Key, Rank, Threshold};
+use crate::{Piece, Result, Tensor, Work, methods::vectorized};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Writes the keys of a piece: position of the tensor, piece, list, keys.
+pub(super) type Keys<'k, K> = dyn Fn(usize, &Piece<'_>, usize, &mut [K]) + Sync + 'k;
+
+/// Length of a sampled run: long enough to be worth the read, short enough to be nearly independent.
+const RUN: usize = 16;
+
+/// The entries of several tensors, taken as one list.
+pub(super) struct Job<'j, 't, K> {
+    tensors: &'j [&'j Tensor<'t>],
+    /// Position of each tensor's first element among all, and the number of all elements.
+    offsets: Vec<usize>,
+    keys: &'j Keys<'j, K>,
+}
+
+/// A rank and two keys, of which at least one entry between should have that rank.
+pub(super) struct Bracket<K> {
+    pub(super) rank: Rank,
+    pub(super) ends: (K, K),
+}
+
+/// Keys at random positions.
+pub(super) struct Sample<K> {
+    /// Keys of every list, run after run.
+    lists: Vec<Vec<K>>,
+    /// End of every run.
+    runs: Vec<usize>,
+}
+
+/// What a scan finds in one block.
+pub(super) struct Block<K> {
+    tensor: usize,
+    /// The pieces, as positions in the tensor.
+    pieces: Vec<Range<usize>>,
+    /// For every bracket.
+    counts: Vec<Counts<K>>,
+}
+
+struct Counts<K> {
+    above: usize,
+    /// Keys at the upper and at the lower end, and number of `inside` so far; for every piece.
+    ties: Vec<[usize; 3]>,
+    /// Keys strictly inside the bracket, in order of position.
+    inside: Vec<K>,
+}
+
+impl<'j, 't, K: Key> Job<'j, 't, K> {
+    pub(super) fn new(tensors: &'j [&'j Tensor<'t>], keys: &'j Keys<'j, K>) -> Self {
+        let mut offsets = vec![0];
+        for tensor in tensors {
+            offsets.push(offsets[offsets.len() - 1] + tensor.numel());
+        }
+        Self { tensors, offsets, keys }
+    }
+
+    pub(super) fn numel(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0)
+    }
+
+    /// Draws about `n^(2/3) / 2` keys of every list, in runs at jittered equal distances.
+    pub(super) fn sample(&self, wanted: &[Rank]) -> Result<Sample<K>> {
+        let n = self.numel();
+        let size = ((n as f64).powf(2.0 / 3.0) / 2.0) as usize;
+        let n_lists = wanted.iter().map(|rank| rank.list + 1).max().unwrap_or(0);
+        let mut listed = vec![false; n_lists];
+        wanted.iter().for_each(|rank| listed[rank.list] = true);
+        let mut sample = Sample { lists: vec![Vec::new(); n_lists], runs: Vec::new() };
+        for (t, tensor) in self.tensors.iter().enumerate() {
+            let whole_rows = tensor.spec.work == Work::Rows;
+            let run = if whole_rows { tensor.cols().max(1) } else { RUN };
+            let share = size as f64 * tensor.numel() as f64 / n as f64;
+            let least = if whole_rows { 32 } else { 1 };
+            let places = tensor.numel().div_ceil(run);
+            let runs = ((share / run as f64) as usize).max(least).min(places);
+            for r in 0..runs {
+                let (from, to) = (places * r / runs, places * (r + 1) / runs);
+                // Equal distances may fall in step with the rows: jitter by a multiplicative hash.
+                let jitter =
+                    ((r as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % (to - from).max(1);
+                let start = (from + jitter) * run;
+                let end = (start + run).min(tensor.numel());
+                tensor.pieces(start..end, |piece| {
+                    for (list, out) in sample.lists.iter_mut().enumerate().filter(|(list, _)| listed[*list]) {
+                        let len = out.len();
+                        out.resize(len + piece_len(piece), K::BELOW);
+                        (self.keys)(t, piece, list, &mut out[len..]);
+                    }
+                    Ok(())
+                })?;
+                let before = sample.runs.last().copied().unwrap_or(0);
+                sample.runs.push(before + (end - start));
+            }
+        }
+        Ok(sample)
+    }
+
+    pub(super) fn scan(&self, brackets: &[Bracket<K>]) -> Result<Vec<Block<K>>> {
+        let spans = self.tensors.iter().enumerate();
+        let spans: Vec<_> =
+            spans.flat_map(|(t, tensor)| tensor.spans().into_iter().map(move |s| (t, s))).collect();
+        let blocks: Vec<Result<_>> = match spans.as_slice() {
+            [(t, span)] => vec![self.block(*t, span.clone(), brackets)],
+            _ => spans.into_par_iter().map(|(t, span)| self.block(t, span, brackets)).collect(),
+        };
+        blocks.into_iter().collect()
+    }
+
+    fn block(&self, tensor: usize, span: Range<usize>, brackets: &[Bracket<K>]) -> Result<Block<K>> {
+        let empty = |_: &Bracket<K>| Counts { above: 0, ties: Vec::new(), inside: Vec::new() };
+        let mut block = Block { tensor, pieces: Vec::new(), counts: brackets.iter().map(empty).collect() };
+        let mut keys = Vec::new();
+        self.tensors[tensor].pieces(span, |piece| {
+            let len = piece_len(piece);
+            block.pieces.push(piece.start..piece.start + len);
+            keys.resize(len, K::BELOW);
+            let mut current = None;
+            for (bracket, counts) in brackets.iter().zip(&mut block.counts) {
+                if current != Some(bracket.rank.list) {
+                    (self.keys)(tensor, piece, bracket.rank.list, &mut keys);
+                    current = Some(bracket.rank.list);
+                }
+                vectorized(|| sift(&keys, bracket.ends, counts));
+            }
+            Ok(())
+        })?;
+        Ok(block)
+    }
+
+    /// The threshold, unless the bracket misses it; the bracket is number `j` in `blocks`.
+    pub(super) fn resolve(
+        &self,
+        bracket: &Bracket<K>,
+        j: usize,
+        blocks: &[Block<K>],
+    ) -> Result<Option<Threshold<K>>> {
+        let (lo, hi) = bracket.ends;
+        let total = |of: &dyn Fn(&Counts<K>) -> usize| blocks.iter().map(|b| of(&b.counts[j])).sum::<usize>();
+        let ties = |end: usize| total(&|c| c.ties.iter().map(|t| t[end]).sum());
+        let Some(mut need) = bracket.rank.k.checked_sub(total(&|c| c.above)).filter(|&need| need > 0) else {
+            return Ok(None);
+        };
+        let at_hi = ties(HI);
+        if need <= at_hi {
+            return self.cutoff(bracket.rank.list, hi, need, at_hi, blocks, |b, p| b.counts[j].ties[p][HI]);
+        }
+        need -= at_hi;
+        let inside = total(&|c| c.inside.len());
+        if need <= inside {
+            let mut keys = Vec::with_capacity(inside);
+            blocks.iter().for_each(|b| keys.extend_from_slice(&b.counts[j].inside));
+            let (larger, &mut key, smaller) = keys.select_nth_unstable_by(need - 1, |a, b| b.cmp(a));
+            let equal = |keys: &[K]| keys.iter().filter(|&&k| k == key).count();
+            let (before, after) = (equal(larger), equal(smaller));
+            let of_piece = |b: &Block<K>, p: usize| {
+                let counts = &b.counts[j];
+                let start = if p == 0 { 0 } else { counts.ties[p - 1][INSIDE] };
+                equal(&counts.inside[start..counts.ties[p][INSIDE]])
+            };
+            return self.cutoff(bracket.rank.list, key, before + 1, before + 1 + after, blocks, of_piece);
+        }
+        need -= inside;
+        let at_lo = ties(LO);
+        if need <= at_lo {
+            return self.cutoff(bracket.rank.list, lo, need, at_lo, blocks, |b, p| b.counts[j].ties[p][LO]);
+        }
+        Ok(None)
+    }
+
+    /// Where the first `take` of `all` entries with `key` end; `ties` counts those of a piece.
+    fn cutoff(
+        &self,
+        list: usize,
+        key: K,
+        take: usize,
+        all: usize,
+        blocks: &[Block<K>],
+        ties: impl Fn(&Block<K>, usize) -> usize,
+    ) -> Result<Option<Threshold<K>>> {
+        let mut threshold = Threshold { key, cutoff: usize::MAX };
+        if take == all {
+            return Ok(Some(threshold));
+        }
+        let pieces =
+            blocks.iter().flat_map(|b| b.pieces.iter().enumerate().map(move |(p, span)| (b, p, span)));
+        let mut left = take;
+        for (block, p, span) in pieces {
+            let here = ties(block, p);
+            if here < left {
+                left -= here;
+                continue;
+            }
+            self.tensors[block.tensor].pieces(span.clone(), |piece| {
+                let mut keys = vec![K::BELOW; piece_len(piece)];
+                (self.keys)(block.tensor, piece, list, &mut keys);
+                let mut equal = keys.iter().enumerate().filter(|(_, k)| **k == key);
+                if let Some((at, _)) = equal.nth(left - 1) {
+                    threshold.cutoff = self.offsets[block.tensor] + piece.start + at + 1;
+                }
+                Ok(())
+            })?;
+            break;
+        }
+        Ok(Some(threshold))
+    }
+}
+
+/// Places of the counts of a piece.
+const HI: usize = 0;
+const LO: usize = 1;
+const INSIDE: usize = 2;
+
+impl<K: Key> Sample<K> {
+    /// Keys at `margin` standard errors around the rank's place in the sample.
+    pub(super) fn bracket(&self, rank: Rank, n: usize, margin: f64) -> (K, K) {
+        let mut keys = self.lists[rank.list].clone();
+        let size = keys.len();
+        let place = rank.k as f64 / n as f64 * size as f64;
+        let middle = (place as usize).min(size - 1);
+        let (_, &mut key, _) = keys.select_nth_unstable_by(middle, |a, b| b.cmp(a));
+        // Neighbouring entries are alike: the error follows from the counts of whole runs. Differences between
+        // neighbouring runs leave out what is due to even sampling.
+        let (mut start, mut last, mut squares) = (0, None, 0.0);
+        for &end in &self.runs {
+            let count = self.lists[rank.list][start..end].iter().filter(|&&k| k >= key).count() as f64;
+            squares += last.map_or(0.0, |last: f64| (count - last) * (count - last) / 2.0);
+            (start, last) = (end, Some(count));
+        }
+        let binomial = place * (1.0 - place / size as f64);
+        let reach = margin * squares.max(binomial).sqrt() + 2.0;
+        let (above, below) = (place - reach, place + reach);
+        let mut nth = |at: f64| *keys.select_nth_unstable_by(at as usize, |a, b| b.cmp(a)).1;
+        let hi = if above < 0.0 { K::TOP } else { nth(above) };
+        let lo = if below >= size as f64 { K::BELOW } else { nth(below) };
+        (lo, hi)
+    }
+}
+
+/// Counts the keys of a piece against a bracket and collects those inside.
+#[inline(always)]
+fn sift<K: Key>(keys: &[K], (lo, hi): (K, K), counts: &mut Counts<K>) {
+    // Four plain counts: LLVM keeps them in vector registers.
+    let (mut over_hi, mut from_hi, mut over_lo, mut from_lo) = (0_u32, 0_u32, 0_u32, 0_u32);
+    for &key in keys {
+        over_hi += u32::from(key > hi);
+        from_hi += u32::from(key >= hi);
+        over_lo += u32::from(key > lo);
+        from_lo += u32::from(key >= lo);
+    }
+    counts.above += over_hi as usize;
+    if over_lo > from_hi {
+        const GROUP: usize = 16;
+        let inside = |key: K| key > lo && key < hi;
+        let (groups, rest) = keys.as_chunks::<GROUP>();
+        for group in groups {
+            let mut any = false;
+            for &key in group {
+                any |= (key > lo) & (key < hi);
+            }
+            if any {
+                let (mut chosen, mut n) = ([lo; GROUP], 0);
+                for &key in group {
+                    chosen[n % GROUP] = key;
+                    n += usize::from(inside(key));
+                }
+                counts.inside.extend_from_slice(&chosen[..n]);
+            }
+        }
+        counts.inside.extend(rest.iter().copied().filter(|&key| inside(key)));
+    }
+    // With both ends equal, they count once.
+    let at_lo = if lo == hi { 0 } else { from_lo - over_lo };
+    counts.ties.push([(from_hi - over_hi) as usize, at_lo as usize, counts.inside.len()]);
+}
+
+fn piece_len(piece: &Piece<'_>) -> usize {
+    piece.base.or_else(|| piece.models.first().copied()).map_or(0, <[f64]>::len)
+}
