@@ -327,6 +327,7 @@ impl Uniform {
     }
 
     /// A word for every position from `start` on.
+    #[inline(always)]
     pub fn words(&self, start: usize, out: &mut [u32]) {
         let mut done = 0;
         while done < out.len() {

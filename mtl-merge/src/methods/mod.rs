@@ -4,6 +4,12 @@ use crate::MergeMethod;
 pub(crate) use crate::engine::convert::vectorized;
 
 mod arcee_fusion;
+mod breadcrumbs;
+mod breadcrumbs_ties;
+mod dare_linear;
+mod dare_ties;
+mod della;
+mod della_linear;
 mod gram;
 mod karcher;
 mod linear;
@@ -16,9 +22,18 @@ mod ram;
 mod ramplus_tl;
 mod sce;
 mod slerp;
+mod sparsify;
 mod task_arithmetic;
+mod task_vectors;
+mod ties;
 
 pub use arcee_fusion::ArceeFusion;
+pub use breadcrumbs::Breadcrumbs;
+pub use breadcrumbs_ties::BreadcrumbsTies;
+pub use dare_linear::DareLinear;
+pub use dare_ties::DareTies;
+pub use della::Della;
+pub use della_linear::DellaLinear;
 pub use karcher::Karcher;
 pub use linear::Linear;
 pub use model_stock::ModelStock;
@@ -31,6 +46,7 @@ pub use ramplus_tl::RamPlusTl;
 pub use sce::Sce;
 pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;
+pub use ties::Ties;
 
 /// The methods of this crate, in the order of tables and help texts; see [`MethodSpec::info`](crate::MethodSpec) for
 /// the citations.
@@ -41,6 +57,13 @@ pub const METHODS: &[&dyn MergeMethod] = &[
     &MultiSlerp,
     &Karcher,
     &TaskArithmetic,
+    &Ties,
+    &DareLinear,
+    &DareTies,
+    &Della,
+    &DellaLinear,
+    &Breadcrumbs,
+    &BreadcrumbsTies,
     &Sce,
     &Ram,
     &RamPlusTl,
