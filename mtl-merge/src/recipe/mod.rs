@@ -4,6 +4,7 @@ use mtl_core::{Seed, params::Dtype};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
+mod node;
 mod validate;
 
 /// What to merge and how; the keys are those of mergekit's configuration.
