@@ -50,7 +50,7 @@ fn options() -> Options {
         max_replay_stack_depth: 16,
     };
     serde_saphyr::options! {
-        budget: Some(budget),
+        budget: budget,
         alias_limits: alias_limits,
         duplicate_keys: DuplicateKeyPolicy::Error,
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough, // Refused by name later.
