@@ -103,7 +103,7 @@ pub struct Recipe {
 
 /// Layers of several checkpoints that make up a run of layers of the output.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a slice: {sources, parameters, base_model}")]
 #[non_exhaustive]
 pub struct Slice {
     /// Base model of this slice, instead of the recipe's.
@@ -122,7 +122,7 @@ pub struct Slice {
 
 /// A range of layers of one checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a source: {model, layer_range, parameters}")]
 #[non_exhaustive]
 pub struct Source {
     /// Path of the checkpoint.
@@ -138,7 +138,7 @@ pub struct Source {
 
 /// What becomes of one module of the architecture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a module: {models, parameters} or {slices, parameters}")]
 #[non_exhaustive]
 pub struct Module {
     /// Whole modules to merge.
@@ -154,7 +154,7 @@ pub struct Module {
 
 /// One checkpoint of a [`Recipe`] and its own parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a model: {model, parameters}")]
 #[non_exhaustive]
 pub struct ModelEntry {
     /// Path of the checkpoint, or its name where tensors are given in memory.

@@ -43,6 +43,7 @@ fn options() -> Options {
         max_anchors: 1_000,
         max_aliases: 1_000,
         max_merge_keys: 1_000,
+        enforce_alias_anchor_ratio: false, // Generated recipes repeat one anchor for every layer.
         max_total_scalar_bytes: MAX_BYTES,
     };
     let alias_limits = serde_saphyr::alias_limits! {
@@ -53,6 +54,7 @@ fn options() -> Options {
         budget: budget,
         alias_limits: alias_limits,
         duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true, // `y` may be a model's name.
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough, // Refused by name later.
     }
 }
@@ -67,9 +69,15 @@ pub(super) fn yaml(text: &str) -> Result<Vec<Node>, String> {
         return Err(format!("a recipe has at most {MAX_BYTES} bytes, but this has {}", text.len()));
     }
     let documents: Vec<Spanned<Raw>> =
-        serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| e.to_string())?;
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| explain(&e))?;
     let nodes = documents.into_iter().map(|document| node(document, 0));
     Ok(nodes.filter(|node| node.value != Value::Null).collect())
+}
+
+/// Line, column and excerpt, without the reader's own advice.
+fn explain(error: &serde_saphyr::Error) -> String {
+    let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
 /// A TOML text.
@@ -353,6 +361,7 @@ mod tests {
         let wide = format!("a: [{}]", "1,".repeat(400_000));
         for text in [bomb(9), bomb(40), nested, maps, deep, wide, "x".repeat(MAX_BYTES + 1)] {
             let message = yaml(&text).unwrap_err();
+            eprintln!("{:?} {}", started.elapsed(), &message[..80]);
             assert!(!message.is_empty() && message.len() < 4_000, "{message}");
         }
         assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
@@ -361,10 +370,32 @@ mod tests {
     #[test]
     fn repeated_keys_and_broken_texts_are_shown_with_their_line() {
         let message = yaml("a: 1\nb: 2\na: 3\n").unwrap_err();
-        insta::assert_snapshot!(message, @"");
+        insta::assert_snapshot!(message, @r#"
+error: line 3 column 1: duplicate mapping key: a, set DuplicateKeyPolicy in Options if acceptable
+ --> <input>:3:1
+  |
+1 | a: 1
+2 | b: 2
+3 | a: 3
+  | ^ duplicate mapping key: a, set DuplicateKeyPolicy in Options if acceptable
+"#);
         let message = yaml("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
-        insta::assert_snapshot!(message, @"");
+        insta::assert_snapshot!(message, @r#"
+error: line 3 column 2: illegal placement of ':' indicator
+ --> <input>:3:2
+  |
+1 | a: 1
+2 | b: [1, 2
+3 | c: 3
+  |  ^ illegal placement of ':' indicator
+"#);
         let message = toml("a = 1\nb = [\n").unwrap_err();
-        insta::assert_snapshot!(message, @"");
+        insta::assert_snapshot!(message, @r#"
+TOML parse error at line 2, column 6
+  |
+2 | b = [
+  |      ^
+unclosed array, expected `]`
+"#);
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn validate(recipe: &Recipe, methods: &Methods) -> Result<Vec<Warning
         names.check(entry.parameters, &format!("{}.parameters", entry.path), true)?;
     }
     groups.iter().try_for_each(|group| group.check(spec))?;
+    found.sort_by_key(|(path, _)| recipe.origin.line(path));
     let warning = |(path, message): (String, String)| {
         let place = recipe.origin.prefix(&path);
         Warning { path, message, place }
@@ -120,8 +121,7 @@ impl Names<'_> {
                     && start >= end
                 {
                     let message = format!(
-                        "layer_range [{start}, {end}] of `{}` is empty or reversed; it is [first, last + 1]",
-                        source.model
+                        "[{start}, {end}] is empty or reversed; a range is [first layer, last layer + 1]"
                     );
                     let path = format!("{path}.sources[{j}].layer_range");
                     return Err(Error::Recipe { path, message });
