@@ -1,4 +1,6 @@
 //! The error type of the crate.
+use crate::recipe::place;
+use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -226,9 +228,66 @@ pub enum Error {
     /// The run was asked to stop.
     #[error("interrupted; run the same command again to go on from the shards that are finished")]
     Interrupted,
+    /// An error at a known line of a recipe.
+    #[error("{}{error}", place(.file.as_deref(), *.line))]
+    At {
+        /// The recipe's file, if it was read from one.
+        file: Option<PathBuf>,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        error: Box<Error>,
+    },
+    /// A recipe that is not YAML, JSON or TOML.
+    #[error("{}{message}", file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default())]
+    Syntax {
+        /// The recipe's file, if it was read from one.
+        file: Option<PathBuf>,
+        /// What is wrong, with line and excerpt.
+        message: String,
+    },
+    /// A key that recipes do not have, spelled nearly like one they have.
+    #[error("{path}: unknown key `{key}`{}", did_you_mean(.similar))]
+    UnknownKey {
+        /// Where in the recipe, such as `models[0].paramters`.
+        path: String,
+        /// The key.
+        key: String,
+        /// Nearest known key.
+        similar: Option<String>,
+    },
+    /// A checkpoint that is nowhere on this machine.
+    #[error("`{model}` is not on this machine; looked for `{}`; nothing is downloaded", .looked.join("`, `"))]
+    NotFound {
+        /// As the recipe names it.
+        model: String,
+        /// Places that were looked at.
+        looked: Vec<String>,
+    },
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),
+}
+
+impl Error {
+    /// The place in the recipe that the error is about, such as `models[1].parameters.weight`.
+    #[must_use]
+    pub fn path(&self) -> Option<String> {
+        match self {
+            Self::UnknownMethod { .. } | Self::MissingBase { .. } => Some("merge_method".to_owned()),
+            Self::UnknownParameter { path, parameter, .. } | Self::SharedParameter { path, parameter } => {
+                Some(format!("{path}.{parameter}"))
+            }
+            Self::Parameter { path, .. }
+            | Self::ModelCount { path, .. }
+            | Self::Recipe { path, .. }
+            | Self::UnknownKey { path, .. } => Some(path.clone()),
+            Self::DuplicateModel { second, .. } => Some(second.clone()),
+            Self::Open { role, .. } => Some(role.clone()),
+            Self::At { error, .. } => error.path(),
+            _ => None,
+        }
+    }
 }
 
 fn did_you_mean(similar: &Option<String>) -> String {

@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use method::{Base, Kernel, MergeMethod, MethodSpec, Methods, Partial, Piece, Survey, Work};
 pub use methods::METHODS;
 pub use params::{ParamKind, ParamSpec, ParamValue, Params, Preset, Resolved};
-pub use recipe::{FloatType, ModelEntry, Recipe};
+pub use recipe::{FloatType, ModelEntry, ModelRef, Recipe, Stage, Stages, Warning};
 pub use task_vector::{TaskVectorStats, task_vector};
 pub use tensor::{Tensor, Uniform, Which};
 pub use tensors::{HostTensor, TensorMap};

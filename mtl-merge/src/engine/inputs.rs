@@ -96,26 +96,22 @@ pub(crate) fn names(recipe: &Recipe) -> Vec<(String, String)> {
 }
 
 /// Brings the recipe's form to slices.
-///
-/// # Errors
-///
-/// [`Error::MissingBase`], [`Error::ModelCount`], [`Error::DuplicateModel`], [`Error::Recipe`].
 pub(crate) fn cuts<'r>(
     recipe: &'r Recipe,
     spec: &MethodSpec,
     opened: &[Opened<'_>],
-) -> Result<Vec<Cuts<'r>>> {
+) -> Vec<Cuts<'r>> {
     let index = |name: &str| opened.iter().position(|o| o.name == name).unwrap_or_default();
-    let whole = |path: &str, models: &'r [ModelEntry], shared: Vec<&'r Params>| -> Result<Cut<'r>> {
+    let whole = |path: &str, models: &'r [ModelEntry], shared: Vec<&'r Params>| -> Cut<'r> {
         let parts = models.iter().map(|entry| Part {
             model: index(&entry.model),
             layers: None,
             params: &entry.parameters,
         });
         let base = recipe.base.as_deref().map(index);
-        split(opened, &format!("{path}models"), spec, base, parts.collect(), true, shared)
+        split(&format!("{path}models"), spec, base, parts.collect(), true, shared)
     };
-    let sliced = |path: &str, slices: &'r [Slice], shared: &[&'r Params]| -> Result<Vec<Cut<'r>>> {
+    let sliced = |path: &str, slices: &'r [Slice], shared: &[&'r Params]| -> Vec<Cut<'r>> {
         let cut = |(i, slice): (usize, &'r Slice)| {
             let parts = slice.sources.iter().map(|source| Part {
                 model: index(&source.model),
@@ -125,50 +121,39 @@ pub(crate) fn cuts<'r>(
             let base = slice.base_model.as_deref().or(recipe.base.as_deref()).map(index);
             let mut levels = vec![&slice.parameters];
             levels.extend(shared);
-            split(opened, &format!("{path}slices[{i}]"), spec, base, parts.collect(), false, levels)
+            split(&format!("{path}slices[{i}]"), spec, base, parts.collect(), false, levels)
         };
         slices.iter().enumerate().map(cut).collect()
     };
     if recipe.modules.is_empty() {
         let module = "default".to_owned();
-        return Ok(vec![if recipe.slices.is_empty() {
-            Cuts { module, sliced: false, cuts: vec![whole("", &recipe.models, vec![&recipe.parameters])?] }
+        return vec![if recipe.slices.is_empty() {
+            Cuts { module, sliced: false, cuts: vec![whole("", &recipe.models, vec![&recipe.parameters])] }
         } else {
-            Cuts { module, sliced: true, cuts: sliced("", &recipe.slices, &[&recipe.parameters])? }
-        }]);
+            Cuts { module, sliced: true, cuts: sliced("", &recipe.slices, &[&recipe.parameters]) }
+        }];
     }
     let module = |(name, module): (&'r String, &'r crate::recipe::Module)| {
         let path = format!("modules.{name}.");
         let shared = vec![&module.parameters, &recipe.parameters];
-        Ok(if module.slices.is_empty() {
-            Cuts { module: name.clone(), sliced: false, cuts: vec![whole(&path, &module.models, shared)?] }
+        if module.slices.is_empty() {
+            Cuts { module: name.clone(), sliced: false, cuts: vec![whole(&path, &module.models, shared)] }
         } else {
-            Cuts { module: name.clone(), sliced: true, cuts: sliced(&path, &module.slices, &shared)? }
-        })
+            Cuts { module: name.clone(), sliced: true, cuts: sliced(&path, &module.slices, &shared) }
+        }
     };
     recipe.modules.iter().map(module).collect()
 }
 
-/// Tells base and models apart, and checks their number.
+/// Tells base and models apart; [`Recipe::validate`] has checked that they suit the method.
 fn split<'r>(
-    opened: &[Opened<'_>],
     path: &str,
     spec: &MethodSpec,
     base: Option<usize>,
     mut parts: Vec<Part<'r>>,
     complete: bool,
     shared: Vec<&'r Params>,
-) -> Result<Cut<'r>> {
-    let method = || spec.info.name.to_owned();
-    for (second, part) in parts.iter().enumerate() {
-        if let Some(first) = parts[..second].iter().position(|p| p.model == part.model) {
-            return Err(Error::DuplicateModel {
-                model: opened[part.model].name.clone(),
-                first: format!("{path}[{first}]"),
-                second: format!("{path}[{second}]"),
-            });
-        }
-    }
+) -> Cut<'r> {
     if let Some(model) = base
         && complete
         && parts.iter().all(|p| p.model != model)
@@ -178,26 +163,10 @@ fn split<'r>(
     }
     let at = base.and_then(|base| parts.iter().position(|p| p.model == base));
     let base = match (spec.base, at) {
-        (Base::Unused, _) | (Base::Optional, None) => None,
+        (Base::Unused, _) | (_, None) => None,
         (_, Some(at)) => Some(parts.remove(at)),
-        (Base::Required, None) if base.is_some() => {
-            let message = format!("method `{}` needs the base model among the sources", method());
-            return Err(Error::Recipe { path: path.to_owned(), message });
-        }
-        (Base::Required, None) => return Err(Error::MissingBase { method: method() }),
     };
-    let found = parts.len();
-    if found < spec.min_models || spec.max_models.is_some_and(|max| found > max) {
-        let plural = |n: usize| if n == 1 { "1 model".to_owned() } else { format!("{n} models") };
-        let besides = if base.is_some() || spec.base == Base::Required { " besides the base" } else { "" };
-        let expected = match spec.max_models {
-            Some(max) if max == spec.min_models => format!("exactly {}{besides}", plural(max)),
-            Some(max) => format!("{} to {}{besides}", spec.min_models, plural(max)),
-            None => format!("at least {}{besides}", plural(spec.min_models)),
-        };
-        return Err(Error::ModelCount { method: method(), expected, found, path: path.to_owned() });
-    }
-    Ok(Cut { path: path.to_owned(), base, models: parts, shared })
+    Cut { path: path.to_owned(), base, models: parts, shared }
 }
 
 /// One tensor to be planned: its name in the output, its depth, and its name in each part (the base's first, if there
@@ -322,12 +291,6 @@ fn ranges(
         let range = part.layers.clone().unwrap_or(all.clone());
         let complain = |message: String| Err(Error::Recipe { path: cut.path.clone(), message });
         let (start, end) = (range.start, range.end);
-        if start >= end && part.layers.is_some() {
-            return complain(format!(
-                "layer_range [{start}, {end}] of `{}` is empty or reversed",
-                model.name
-            ));
-        }
         if end > all.end {
             return complain(format!(
                 "layer_range [{start}, {end}] of `{}` is beyond its {} layers",

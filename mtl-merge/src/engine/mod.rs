@@ -1,5 +1,5 @@
 //! Runs recipes: on files by streaming, in memory for studies.
-use crate::{Error, HostTensor, Methods, Recipe, Result, TensorMap, method::Survey};
+use crate::{Error, HostTensor, Methods, ModelRef, Recipe, Result, TensorMap, method::Survey};
 use inputs::Opened;
 use layout::Layout;
 use lora::LoraSource;
@@ -51,6 +51,7 @@ pub struct Engine {
     shard_bytes: u64,
     leave: Leave,
     overwrite: bool,
+    strict: bool,
     progress: Arc<Progress>,
 }
 
@@ -64,6 +65,7 @@ impl Default for Engine {
             shard_bytes: 5_000_000_000,
             leave: Leave::default(),
             overwrite: false,
+            strict: false,
             progress: Arc::default(),
         }
     }
@@ -144,6 +146,13 @@ impl Engine {
         self
     }
 
+    /// Refuses recipes with keys or parameters that have no effect, instead of remarking on them.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
     /// Watches and stops runs from another thread.
     #[must_use]
     pub fn progress(mut self, progress: Arc<Progress>) -> Self {
@@ -157,10 +166,12 @@ impl Engine {
     ///
     /// As [`Engine::run`], without those of values and of writing.
     pub fn check(&self, recipe: &Recipe) -> Result<MergeReport> {
-        recipe.validate(&self.methods)?;
-        let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
+        let remarks = self.validate(recipe)?;
+        let plan = self.plan(recipe, open(recipe))?;
         run::check_memory(&plan, self.budget())?;
-        Ok(report(&plan))
+        let mut report = report(&plan);
+        report.warnings = [remarks, plan.warnings.take()].concat();
+        Ok(report)
     }
 
     /// Merges the checkpoints that the recipe names into `out`: a file if its name ends in `.safetensors`, a folder in
@@ -174,13 +185,13 @@ impl Engine {
     /// [`Error::Mismatch`] and [`Error::NotMergeable`] for checkpoints that do not fit together;
     /// [`Error::NonFinite`] and [`Error::Overflow`] for values; [`Error::Core`] when `out` cannot be written.
     pub fn run(&self, recipe: &Recipe, out: &Path) -> Result<MergeReport> {
-        recipe.validate(&self.methods)?;
-        let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
+        let remarks = self.validate(recipe)?;
+        let plan = self.plan(recipe, open(recipe))?;
         run::check_memory(&plan, self.budget())?;
         let mut report = report(&plan);
         let target = output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite };
         self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
-        report.warnings = plan.warnings.take();
+        report.warnings = [remarks, plan.warnings.take()].concat();
         Ok(report)
     }
 
@@ -197,10 +208,24 @@ impl Engine {
         base: Option<&TensorMap>,
         models: &[&TensorMap],
     ) -> Result<TensorMap> {
-        recipe.validate(&self.methods)?;
-        let opened = sources_in_memory(recipe, base, models)?;
-        let plan = Plan::new(recipe, &self.methods, opened, self.leave)?;
+        self.validate(recipe)?;
+        let plan = self.plan(recipe, sources_in_memory(recipe, base, models))?;
         self.install(|| self.collect(&plan))?
+    }
+
+    /// Checks the recipe without its checkpoints; gives remarks for the report.
+    fn validate(&self, recipe: &Recipe) -> Result<Vec<String>> {
+        if self.strict {
+            recipe.validate_strict(&self.methods)?;
+            return Ok(Vec::new());
+        }
+        Ok(recipe.validate(&self.methods)?.iter().map(ToString::to_string).collect())
+    }
+
+    /// Checks the recipe with its checkpoints; errors carry the recipe's line.
+    fn plan<'a>(&self, recipe: &Recipe, opened: Result<Vec<Opened<'a>>>) -> Result<Plan<'a>> {
+        let plan = opened.and_then(|opened| Plan::new(recipe, &self.methods, opened, self.leave));
+        plan.map_err(|error| recipe.explain(error))
     }
 
     fn budget(&self) -> usize {
@@ -239,15 +264,18 @@ fn open(recipe: &Recipe) -> Result<Vec<Opened<'static>>> {
     let mut opened: Vec<Opened<'static>> = Vec::new();
     let mut real: Vec<(String, PathBuf)> = Vec::new();
     for (role, name) in inputs::names(recipe) {
-        let (path, adapter) = match name.split_once('+') {
-            Some((path, adapter)) => (Path::new(path), Some(Path::new(adapter))),
-            None => (Path::new(&name), None),
+        let place = |error: Error| match error {
+            Error::Recipe { message, .. } => Error::Recipe { path: role.clone(), message },
+            error => Error::Recipe { path: role.clone(), message: error.to_string() },
         };
+        let model = ModelRef::parse(&name).map_err(place)?;
+        let path = &model.locate(Path::new("")).map_err(place)?; // Relative paths stay short in messages.
+        let adapter = model.locate_lora(Path::new("")).map_err(place)?;
         let source = FileSource::open(path).map_err(|source| Error::Open { role: role.clone(), source })?;
         let mut source: Box<dyn Source> = Box::new(source);
         let real_path = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut canonical = real_path(path);
-        if let Some(adapter) = adapter {
+        if let Some(adapter) = &adapter {
             source = Box::new(LoraSource::open(source, adapter)?);
             canonical = canonical.join(real_path(adapter).strip_prefix("/").unwrap_or(adapter));
         }

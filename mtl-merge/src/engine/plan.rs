@@ -94,7 +94,7 @@ impl<'a> Plan<'a> {
         leave: Leave,
     ) -> Result<Self> {
         let method = methods.get(&recipe.method)?;
-        let all = cuts(recipe, method.spec(), &opened)?;
+        let all = cuts(recipe, method.spec(), &opened);
         let wants = wanted(&all, &opened)?;
         let warnings = Warnings::default();
         let planner = Planner { recipe, method, opened: &opened, warnings: &warnings, leave };

@@ -63,6 +63,9 @@ impl<'de> Deserialize<'de> for ParamValue {
                 Ok(value) if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
                     Self::Number(value)
                 }
+                // So it has words for true and false.
+                _ if ["yes", "Yes", "YES", "on", "On", "ON"].contains(&text.as_str()) => Self::Flag(true),
+                _ if ["no", "No", "NO", "off", "Off", "OFF"].contains(&text.as_str()) => Self::Flag(false),
                 _ => Self::Text(text),
             },
             Raw::Filtered(entries) if !entries.is_empty() => Self::Filtered(entries),
@@ -196,5 +199,12 @@ mod tests {
         assert_eq!(value(r#""5e-1""#), ParamValue::Number(0.5));
         assert_eq!(value(r#""-1E3""#), ParamValue::Number(-1000.0));
         assert_eq!(value(r#""nan""#), ParamValue::Text("nan".into()));
+    }
+
+    #[test]
+    fn yes_and_no_are_flags() {
+        assert_eq!(value(r#""yes""#), ParamValue::Flag(true));
+        assert_eq!(value(r#""Off""#), ParamValue::Flag(false));
+        assert_eq!(value(r#""y""#), ParamValue::Text("y".into()));
     }
 }

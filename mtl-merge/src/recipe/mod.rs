@@ -1,10 +1,25 @@
 //! The description of a merge: method, checkpoints, parameters, output type.
-use crate::{Engine, MergeReport, Methods, ParamValue, Params, Result, TensorMap};
-use mtl_core::{Seed, params::Dtype};
+use crate::{Engine, Error, MergeReport, Methods, ParamValue, Params, Result, TensorMap};
+use mtl_core::Seed;
+use origin::Origin;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
+mod dtype;
+mod form;
+mod model_ref;
+mod node;
+mod origin;
+mod read;
+mod sift;
+mod stages;
 mod validate;
+
+pub use dtype::FloatType;
+pub use model_ref::ModelRef;
+pub(crate) use origin::place;
+pub use stages::{Stage, Stages};
+pub use validate::Warning;
 
 /// What to merge and how; the keys are those of mergekit's configuration.
 ///
@@ -34,11 +49,19 @@ mod validate;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Recipe {
+    /// Name of the result, for later stages of the same file; see [`Stages`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Name of the merge method.
     #[serde(rename = "merge_method")]
     pub method: String,
     /// Checkpoint that task vectors are relative to: a safetensors file or a folder that holds one.
-    #[serde(rename = "base_model", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "base_model",
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "model_ref::optional_model_name"
+    )]
     pub base: Option<String>,
     /// Whole checkpoints to merge; the base may be among them. Exactly one of `models`, `slices` and `modules` is given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,18 +81,37 @@ pub struct Recipe {
     /// Output type of merged tensors; by default the narrowest type that holds those of the inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_dtype: Option<FloatType>,
+    /// Vocabulary of the output and the rows of its tokens; excludes `tokenizer_source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<serde_json::Value>,
+    /// Where the vocabulary of the output is from: `union`, `base`, or a model.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "model_ref::optional_model_name"
+    )]
+    pub tokenizer_source: Option<String>,
+    /// Chat template of the output: `auto`, the name of a built-in one, or the template itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
     /// Seed of methods that draw at random.
     #[serde(default = "default_seed")]
     pub seed: Seed,
+    #[serde(skip)]
+    origin: Origin,
 }
 
 /// Layers of several checkpoints that make up a run of layers of the output.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a slice: {sources, parameters, base_model}")]
 #[non_exhaustive]
 pub struct Slice {
     /// Base model of this slice, instead of the recipe's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "model_ref::optional_model_name"
+    )]
     pub base_model: Option<String>,
     /// Where the layers come from; all ranges are of one length.
     pub sources: Vec<Source>,
@@ -80,10 +122,11 @@ pub struct Slice {
 
 /// A range of layers of one checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a source: {model, layer_range, parameters}")]
 #[non_exhaustive]
 pub struct Source {
     /// Path of the checkpoint.
+    #[serde(deserialize_with = "model_ref::model_name")]
     pub model: String,
     /// First layer, and the one after the last; all layers without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +138,7 @@ pub struct Source {
 
 /// What becomes of one module of the architecture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a module: {models, parameters} or {slices, parameters}")]
 #[non_exhaustive]
 pub struct Module {
     /// Whole modules to merge.
@@ -111,54 +154,15 @@ pub struct Module {
 
 /// One checkpoint of a [`Recipe`] and its own parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a model: {model, parameters}")]
 #[non_exhaustive]
 pub struct ModelEntry {
     /// Path of the checkpoint, or its name where tensors are given in memory.
+    #[serde(deserialize_with = "model_ref::model_name")]
     pub model: String,
     /// Per-model parameters, such as `weight`.
     #[serde(default, skip_serializing_if = "Params::is_empty")]
     pub parameters: Params,
-}
-
-/// Type of merged floating-point tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum FloatType {
-    /// IEEE single precision.
-    #[serde(rename = "float32", alias = "torch.float32", alias = "f32", alias = "F32")]
-    F32,
-    /// IEEE half precision.
-    #[serde(rename = "float16", alias = "torch.float16", alias = "f16", alias = "F16")]
-    F16,
-    /// The upper half of single precision.
-    #[serde(rename = "bfloat16", alias = "torch.bfloat16", alias = "bf16", alias = "BF16")]
-    Bf16,
-    /// IEEE double precision.
-    #[serde(rename = "float64", alias = "torch.float64", alias = "f64", alias = "F64")]
-    F64,
-}
-
-impl FloatType {
-    /// Name in recipes and in `config.json`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-            Self::F64 => "float64",
-        }
-    }
-
-    pub(crate) fn dtype(self) -> Dtype {
-        match self {
-            Self::F32 => Dtype::F32,
-            Self::F16 => Dtype::F16,
-            Self::Bf16 => Dtype::Bf16,
-            Self::F64 => Dtype::F64,
-        }
-    }
 }
 
 fn default_seed() -> Seed {
@@ -169,6 +173,7 @@ impl Recipe {
     /// A recipe for `method` without checkpoints.
     pub fn new(method: impl Into<String>) -> Self {
         Self {
+            name: None,
             method: method.into(),
             base: None,
             models: Vec::new(),
@@ -177,7 +182,11 @@ impl Recipe {
             parameters: Params::new(),
             dtype: None,
             out_dtype: None,
+            tokenizer: None,
+            tokenizer_source: None,
+            chat_template: None,
             seed: default_seed(),
+            origin: Origin::default(),
         }
     }
 
@@ -251,12 +260,45 @@ impl Recipe {
         Engine::default().run_in_memory(self, base, models)
     }
 
-    /// Checks everything that can be checked without opening a file.
+    /// Checks everything that can be checked without opening a file; gives what has no effect.
+    ///
+    /// Published recipes carry keys and parameters that mean nothing; those are warnings, but one that is spelled
+    /// nearly like a known one is an error.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownMethod`], [`Error::UnknownParameter`], [`Error::Parameter`], [`Error::Recipe`].
-    pub fn validate(&self, methods: &Methods) -> Result<()> {
-        validate::validate(self, methods.get(&self.method)?.spec())
+    /// [`Error::UnknownMethod`], [`Error::UnknownParameter`], [`Error::Parameter`], [`Error::MissingBase`],
+    /// [`Error::ModelCount`], [`Error::DuplicateModel`], [`Error::Recipe`]; within [`Error::At`] when the recipe was
+    /// read from a text.
+    pub fn validate(&self, methods: &Methods) -> Result<Vec<Warning>> {
+        validate::validate(self, methods).map_err(|error| self.explain(error))
+    }
+
+    /// As [`Recipe::validate`], but what has no effect is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::validate`], and [`Error::Recipe`] for the first warning.
+    pub fn validate_strict(&self, methods: &Methods) -> Result<()> {
+        match self.validate(methods)?.into_iter().next() {
+            Some(Warning { path, message, .. }) => Err(self.explain(Error::Recipe { path, message })),
+            None => Ok(()),
+        }
+    }
+
+    /// Line of the text at which the entry called `path` stands, or the nearest entry around it; `None` for recipes
+    /// that were not read from a text.
+    #[must_use]
+    pub fn locate(&self, path: &str) -> Option<usize> {
+        self.origin.line(path)
+    }
+
+    /// Puts file and line before an error that has a place in this recipe; leaves others alone.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        self.origin.explain(error)
     }
 }
+
+#[cfg(test)]
+mod tests;
