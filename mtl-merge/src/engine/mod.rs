@@ -16,9 +16,9 @@ pub(crate) mod convert;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 mod lora;
-mod remap;
 mod output;
 pub(crate) mod plan;
+mod remap;
 mod run;
 pub(crate) mod source;
 
