@@ -44,6 +44,7 @@ mod select;
 mod task_vector;
 mod tensor;
 mod tensors;
+pub mod tokenizer;
 
 pub use engine::{Engine, MergeReport, Progress};
 pub use error::{Error, Result};
