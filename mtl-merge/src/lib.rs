@@ -44,6 +44,7 @@ mod select;
 mod task_vector;
 mod tensor;
 mod tensors;
+pub mod tools;
 
 pub use engine::{Engine, MergeReport, Progress};
 pub use error::{Error, Result};
@@ -51,6 +52,6 @@ pub use method::{Base, Kernel, MergeMethod, MethodSpec, Methods, Partial, Piece,
 pub use methods::METHODS;
 pub use params::{ParamKind, ParamSpec, ParamValue, Params, Preset, Resolved};
 pub use recipe::{FloatType, ModelEntry, Recipe};
-pub use task_vector::{TaskVectorStats, task_vector};
+pub use task_vector::{PartNorms, TaskVectorStats, task_vector};
 pub use tensor::{Tensor, Uniform, Which};
 pub use tensors::{HostTensor, TensorMap};

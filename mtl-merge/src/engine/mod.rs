@@ -89,6 +89,8 @@ pub struct MergeReport {
     pub resumed: usize,
     /// Remarks.
     pub warnings: Vec<String>,
+    /// Memory that the merge takes besides mapped files, in bytes: an estimate.
+    pub memory_bytes: u64,
 }
 
 impl Engine {
@@ -160,7 +162,9 @@ impl Engine {
         recipe.validate(&self.methods)?;
         let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
         run::check_memory(&plan, self.budget())?;
-        Ok(report(&plan))
+        let mut report = self.report(&plan);
+        report.warnings = plan.warnings.take();
+        Ok(report)
     }
 
     /// Merges the checkpoints that the recipe names into `out`: a file if its name ends in `.safetensors`, a folder in
@@ -177,7 +181,7 @@ impl Engine {
         recipe.validate(&self.methods)?;
         let plan = Plan::new(recipe, &self.methods, open(recipe)?, self.leave)?;
         run::check_memory(&plan, self.budget())?;
-        let mut report = report(&plan);
+        let mut report = self.report(&plan);
         let target = output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite };
         self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
         report.warnings = plan.warnings.take();
@@ -201,6 +205,15 @@ impl Engine {
         let opened = sources_in_memory(recipe, base, models)?;
         let plan = Plan::new(recipe, &self.methods, opened, self.leave)?;
         self.install(|| self.collect(&plan))?
+    }
+
+    fn report(&self, plan: &Plan<'_>) -> MergeReport {
+        let threads = match self.threads {
+            None => rayon::current_num_threads(),
+            Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(threads) => threads,
+        };
+        report(plan, run::memory(plan, threads) as u64)
     }
 
     fn budget(&self) -> usize {
@@ -292,7 +305,7 @@ fn sources_in_memory<'m>(
     Ok(named.map(|(name, map)| describe(name.clone(), Box::new(MapSource::new(name, map)))).collect())
 }
 
-fn report(plan: &Plan<'_>) -> MergeReport {
+fn report(plan: &Plan<'_>, memory_bytes: u64) -> MergeReport {
     let size = |numel: usize, dtype: Dtype| (numel * dtype.size()) as u64;
     let read = plan.tensors.iter().flat_map(Plan::inputs).map(|input| {
         let meta = &plan.opened[input.model].source.tensors()[input.tensor];
@@ -307,5 +320,6 @@ fn report(plan: &Plan<'_>) -> MergeReport {
         files: Vec::new(),
         resumed: 0,
         warnings: Vec::new(),
+        memory_bytes,
     }
 }
