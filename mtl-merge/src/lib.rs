@@ -45,6 +45,7 @@ mod task_vector;
 mod tensor;
 mod tensors;
 pub mod tokenizer;
+pub mod tools;
 
 pub use engine::{Engine, MergeReport, Progress};
 pub use error::{Error, Result};
@@ -52,6 +53,6 @@ pub use method::{Base, Kernel, MergeMethod, MethodSpec, Methods, Partial, Piece,
 pub use methods::METHODS;
 pub use params::{ParamKind, ParamSpec, ParamValue, Params, Preset, Resolved};
 pub use recipe::{FloatType, ModelEntry, ModelRef, Recipe, Stage, Stages, Warning};
-pub use task_vector::{TaskVectorStats, task_vector};
+pub use task_vector::{PartNorms, TaskVectorStats, task_vector};
 pub use tensor::{Tensor, Uniform, Which};
 pub use tensors::{HostTensor, TensorMap};

@@ -3,11 +3,13 @@ use crate::{
     Error, HostTensor, Result, TensorMap,
     engine::{
         align::{Row, align},
+        layout::{Layout, Role},
         source::{FileSource, MapSource, Source, non_finite},
     },
+    tools,
 };
 use rayon::prelude::*;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Elements compared at a time; also the unit of summation, so that sums do not depend on threads.
 const BLOCK: usize = 1 << 14;
@@ -66,6 +68,20 @@ pub struct TaskVectorStats {
     pub any_conflict: f64,
     /// Elements compared; integer tensors are left out.
     pub elements: u64,
+    /// Norms of the parts of the models: what comes before the layers, the layers, what comes after them.
+    pub profile: Vec<PartNorms>,
+}
+
+/// Norms of the tensors of one layer, or of those that belong to none.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PartNorms {
+    /// Common start of the names of a layer, such as `model.layers.3`; `before` or `after` the layers.
+    pub part: String,
+    /// Euclidean norm of the base model's tensors.
+    pub base_norm: f64,
+    /// Euclidean norms of the task vectors.
+    pub norms: Vec<f64>,
 }
 
 impl TaskVectorStats {
@@ -82,6 +98,19 @@ impl TaskVectorStats {
         let opened: Vec<FileSource> = opened.collect::<Result<_>>()?;
         let names = models.iter().map(|path| path.display().to_string()).collect();
         Self::of(&base, &opened.iter().map(|file| file as &dyn Source).collect::<Vec<_>>(), names)
+    }
+
+    /// Compares checkpoints named as in recipes: a path, or `path+adapter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`TaskVectorStats::of_files`].
+    pub fn of_models(base: &str, models: &[&str]) -> Result<Self> {
+        let base = tools::open("base_model", base)?;
+        let opened = models.iter().enumerate().map(|(i, model)| tools::open(&format!("models[{i}]"), model));
+        let opened: Vec<Box<dyn Source>> = opened.collect::<Result<_>>()?;
+        let names = models.iter().map(|&model| model.to_owned()).collect();
+        Self::of(&*base, &opened.iter().map(|source| &**source).collect::<Vec<_>>(), names)
     }
 
     /// Compares models in memory, given with their names.
@@ -101,16 +130,33 @@ impl TaskVectorStats {
         let mut rows = align(&sources)?;
         rows.retain(|(meta, _)| meta.dtype.is_float());
         let mut total = Sums::new(models.len());
+        let layout = Layout::of(rows.iter().map(|(meta, _)| meta.name.as_str()));
+        let mut parts_of: BTreeMap<Part, Squares> = BTreeMap::new();
         for row in &rows {
+            let mut of_row = Sums::new(models.len());
             let starts: Vec<usize> = (0..row.0.numel()).step_by(BLOCK).collect();
             // Blocks are summed where they fall and added up in order.
             let parts: Vec<Result<Sums>> =
                 starts.par_iter().map(|&start| block(&sources, row, start)).collect();
             for part in parts {
-                total.add(&part?);
+                of_row.add(&part?);
             }
+            let squares = parts_of.entry(part(&layout, &row.0.name)).or_default();
+            squares.0 += of_row.base_square;
+            squares.1.resize(models.len(), 0.0);
+            squares.1.iter_mut().enumerate().for_each(|(i, sum)| *sum += of_row.dots[i * models.len() + i]);
+            total.add(&of_row);
         }
-        Ok(total.finish(names))
+        let norms = |(part, Squares(base, squares)): (Part, Squares)| PartNorms {
+            part: match part {
+                Part::Before => "before".to_owned(),
+                Part::Layer(stack, index) => layout.stacks[stack].name(index, ""),
+                Part::After => "after".to_owned(),
+            },
+            base_norm: base.sqrt(),
+            norms: squares.iter().map(|square| square.sqrt()).collect(),
+        };
+        Ok(total.finish(names, parts_of.into_iter().map(norms).collect()))
     }
 }
 
@@ -152,7 +198,7 @@ impl Sums {
         self.opposite.iter_mut().zip(&part.opposite).for_each(|(sum, x)| *sum += x);
     }
 
-    fn finish(self, models: Vec<String>) -> TaskVectorStats {
+    fn finish(self, models: Vec<String>, profile: Vec<PartNorms>) -> TaskVectorStats {
         let n = self.models;
         let norms: Vec<f64> = (0..n).map(|i| self.dots[i * n + i].sqrt()).collect();
         let matrix = |entry: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
@@ -171,7 +217,28 @@ impl Sums {
             sign_conflict,
             any_conflict: share(self.torn, self.changed),
             elements: self.elements,
+            profile,
         }
+    }
+}
+
+/// Part of a model, in the order of the profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Before,
+    Layer(usize, usize),
+    After,
+}
+
+/// Sums of squares of a part: of the base and of the task vectors.
+#[derive(Debug, Clone, Default)]
+struct Squares(f64, Vec<f64>);
+
+fn part(layout: &Layout, name: &str) -> Part {
+    match layout.role(name) {
+        Role::Before => Part::Before,
+        Role::Layer { stack, index, .. } => Part::Layer(stack, index),
+        Role::After => Part::After,
     }
 }
 
@@ -238,6 +305,18 @@ mod tests {
         assert_eq!(stats.cosine[0][1], 7.0 / (5.0 * 26_f64.sqrt()));
         assert_eq!(stats.cosine[2], [0.0; 3], "a zero task vector has no direction");
         assert_eq!(stats.any_conflict, 1.0 / 3.0);
+    }
+
+    #[test]
+    fn the_profile_splits_the_norm_by_layer() {
+        let map = |x: f32| -> TensorMap {
+            let names = ["embed.weight", "layers.0.w", "layers.1.w", "layers.1.b", "norm.weight"];
+            let tensor = |(i, name): (usize, &&str)| ((*name).to_owned(), HostTensor::vector(vec![x * i as f32]));
+            names.iter().enumerate().map(tensor).collect()
+        };
+        let stats = TaskVectorStats::of_maps(&map(0.0), &[("a", &map(1.0))]).unwrap();
+        let found: Vec<_> = stats.profile.iter().map(|p| (p.part.as_str(), p.norms[0])).collect();
+        assert_eq!(found, [("before", 0.0), ("layers.0", 1.0), ("layers.1", 13_f64.sqrt()), ("after", 4.0)]);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct MergeReport {
     pub resumed: usize,
     /// Remarks.
     pub warnings: Vec<String>,
+    /// Memory that the merge takes besides mapped files, in bytes: an estimate.
+    pub memory_bytes: u64,
 }
 
 impl Engine {
@@ -169,7 +171,7 @@ impl Engine {
         let remarks = self.validate(recipe)?;
         let plan = self.plan(recipe, open(recipe))?;
         run::check_memory(&plan, self.budget())?;
-        let mut report = report(&plan);
+        let mut report = self.report(&plan);
         report.warnings = [remarks, plan.warnings.take()].concat();
         Ok(report)
     }
@@ -188,7 +190,7 @@ impl Engine {
         let remarks = self.validate(recipe)?;
         let plan = self.plan(recipe, open(recipe))?;
         run::check_memory(&plan, self.budget())?;
-        let mut report = report(&plan);
+        let mut report = self.report(&plan);
         let target = output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite };
         self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
         report.warnings = [remarks, plan.warnings.take()].concat();
@@ -226,6 +228,15 @@ impl Engine {
     fn plan<'a>(&self, recipe: &Recipe, opened: Result<Vec<Opened<'a>>>) -> Result<Plan<'a>> {
         let plan = opened.and_then(|opened| Plan::new(recipe, &self.methods, opened, self.leave));
         plan.map_err(|error| recipe.explain(error))
+    }
+
+    fn report(&self, plan: &Plan<'_>) -> MergeReport {
+        let threads = match self.threads {
+            None => rayon::current_num_threads(),
+            Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(threads) => threads,
+        };
+        report(plan, run::memory(plan, threads) as u64)
     }
 
     fn budget(&self) -> usize {
@@ -320,7 +331,7 @@ fn sources_in_memory<'m>(
     Ok(named.map(|(name, map)| describe(name.clone(), Box::new(MapSource::new(name, map)))).collect())
 }
 
-fn report(plan: &Plan<'_>) -> MergeReport {
+fn report(plan: &Plan<'_>, memory_bytes: u64) -> MergeReport {
     let size = |numel: usize, dtype: Dtype| (numel * dtype.size()) as u64;
     let read = plan.tensors.iter().flat_map(Plan::inputs).map(|input| {
         let meta = &plan.opened[input.model].source.tensors()[input.tensor];
@@ -335,5 +346,6 @@ fn report(plan: &Plan<'_>) -> MergeReport {
         files: Vec::new(),
         resumed: 0,
         warnings: Vec::new(),
+        memory_bytes,
     }
 }

@@ -4,7 +4,7 @@ use super::{
     convert::{from_f64, overflow},
     plan::{Action, Input, Plan, Planned},
 };
-use crate::{Error, FloatType, Piece, Result, Work, method::Survey, tensor::BLOCK};
+use crate::{Error, FloatType, Piece, Result, Work, method::Survey, tensor::{BLOCK, PIECE}};
 use rayon::prelude::*;
 use std::{
     ops::Range,
@@ -48,6 +48,19 @@ impl Progress {
     pub(crate) fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Bytes that the merge takes besides mapped files, roughly: per thread a block of output and a piece of every input, or
+/// the largest tensor with all its versions.
+pub(crate) fn memory(plan: &Plan<'_>, threads: usize) -> usize {
+    let of = |planned: &Planned| match plan.whole_bytes(planned) {
+        0 => {
+            let pieces = (Plan::inputs(planned).len() + 1) * 8 * PIECE.min(planned.numel);
+            threads * (BLOCK.min(planned.numel) * planned.dtype.size() + pieces)
+        }
+        whole => whole,
+    };
+    plan.tensors.iter().map(of).max().unwrap_or(0)
 }
 
 /// Refuses a plan whose whole-tensor work exceeds `budget` bytes.
