@@ -13,6 +13,13 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
         say(&note);
     }
     let recipe = read(&args.config, &args.merge)?;
+    tracing::debug!(
+        model_card = !args.no_write_model_card,
+        tokenizer = !args.no_copy_tokenizer,
+        mixed_architectures = args.merge.allow_crimes,
+        strict = args.merge.strict,
+        "options"
+    );
     let progress = Arc::new(Progress::default());
     let engine = engine(&args.merge)?
         .shard_bytes(args.out_shard_size)
