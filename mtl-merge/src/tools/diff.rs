@@ -189,7 +189,8 @@ fn tensor(
             a.read(i, start..start + n, &mut left[..n])?;
             b.read(j, start..start + n, &mut right[..n])?;
             let bits = same_type.then(|| {
-                let at = (start - span.start) * meta.dtype.size()..(start - span.start + n) * meta.dtype.size();
+                let at =
+                    (start - span.start) * meta.dtype.size()..(start - span.start + n) * meta.dtype.size();
                 (&x[at.clone()], &y[at], meta.dtype.size())
             });
             sums.values(&left[..n], &right[..n], bits, start, tolerance);
@@ -353,11 +354,8 @@ mod tests {
     #[test]
     fn distances_of_a_case_done_by_hand() {
         let (a, b) = ([1.0, 0.0, 3.0], [1.0, -0.0, f32::from_bits(3_f32.to_bits() + 5)]);
-        let found = compare(
-            &[ParamView::f32("w", &[3], &a)],
-            &[ParamView::f32("w", &[3], &b)],
-            Tolerance::default(),
-        );
+        let found =
+            compare(&[ParamView::f32("w", &[3], &a)], &[ParamView::f32("w", &[3], &b)], Tolerance::default());
         let w = &found.tensors[0];
         assert_eq!((w.different, w.max_ulp, w.worst), (2, Some(5), Some(2)), "−0 is not +0");
         assert_eq!(w.max_abs, 5.0 * 2_f64.powi(-22));

@@ -38,7 +38,8 @@ impl Lab {
         command.args(words).current_dir(self.0.path()).env_remove("MTL_LOG");
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let hide = |text: String| text.replace(INPUTS, "INPUTS").replace(self.0.path().to_str().unwrap(), "DIR");
+        let hide =
+            |text: String| text.replace(INPUTS, "INPUTS").replace(self.0.path().to_str().unwrap(), "DIR");
         Answer {
             code: output.status.code().unwrap_or(-1),
             out: hide(text(output.stdout)),
@@ -48,9 +49,7 @@ impl Lab {
 
     /// A recipe that adds three task vectors of the golden inputs.
     fn recipe(&self, name: &str) -> &Self {
-        let model = |i: usize, weight: f64| {
-            serde_json::json!({ "model": format!("{INPUTS}/f32/ft{i}"), "parameters": { "weight": weight } })
-        };
+        let model = |i: usize, weight: f64| serde_json::json!({ "model": format!("{INPUTS}/f32/ft{i}"), "parameters": { "weight": weight } });
         let recipe = serde_json::json!({
             "merge_method": "task_arithmetic",
             "base_model": format!("{INPUTS}/f32/base"),

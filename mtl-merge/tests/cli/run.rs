@@ -5,7 +5,8 @@ use insta::assert_snapshot;
 fn a_command_line_of_mergekit_gives_its_tensors() {
     let lab = Lab::new();
     lab.recipe("c.json");
-    let answer = lab.run("c.json out.safetensors --cuda --no-write-model-card --lazy-unpickle -j 1").expect(0);
+    let answer =
+        lab.run("c.json out.safetensors --cuda --no-write-model-card --lazy-unpickle -j 1").expect(0);
     assert_eq!(answer.out, "");
     assert_snapshot!(answer.err.lines().next().unwrap(), @"note: without effect here: `--lazy-unpickle` (there are no pickled checkpoints), `--cuda` (merging is done on the CPU)");
     let expected = format!("{INPUTS}/../cases/task_arithmetic/expected.safetensors");
@@ -18,10 +19,22 @@ fn every_option_of_mergekit_is_accepted_but_one() {
     let lab = Lab::new();
     lab.recipe("c.json");
     let switches = [
-        "allow-crimes", "cuda", "low-cpu-memory", "copy-tokenizer", "clone-tensors", "lazy-unpickle", "write-model-card",
-        "safe-serialization", "quiet", "read-to-gpu", "multi-gpu", "async-write", "unsafe-truncate-embeddings",
+        "allow-crimes",
+        "cuda",
+        "low-cpu-memory",
+        "copy-tokenizer",
+        "clone-tensors",
+        "lazy-unpickle",
+        "write-model-card",
+        "safe-serialization",
+        "quiet",
+        "read-to-gpu",
+        "multi-gpu",
+        "async-write",
+        "unsafe-truncate-embeddings",
     ];
-    let mut words = "c.json out.safetensors --gpu-rich --transformers-cache x --lora-merge-cache y -vv".to_owned();
+    let mut words =
+        "c.json out.safetensors --gpu-rich --transformers-cache x --lora-merge-cache y -vv".to_owned();
     words += " --lora-merge-dtype float32 --device cuda --write-threads 2 --random-seed 7 --num-threads 2";
     words += " --out-shard-size 1.5B";
     for switch in switches {
@@ -97,4 +110,44 @@ fn a_nan_is_refused_unless_it_is_allowed() {
     assert!(answer.err.contains("has 1 NaN or infinite values"), "{}", answer.err);
     assert!(!lab.path("out.safetensors").exists());
     lab.run("c.json out.safetensors --allow-nan --quiet").expect(0);
+}
+
+#[test]
+fn stages_of_one_file_are_merged_in_order_and_reused() {
+    let lab = Lab::new();
+    lab.model("a", &[1.0, 3.0]).model("b", &[3.0, 1.0]).model("c", &[0.0, 8.0]);
+    let recipe = "
+merge_method: linear
+models: [{model: soup}, {model: c}]
+parameters: {weight: 1}
+---
+name: soup
+merge_method: linear
+models: [{model: a}, {model: b}]
+parameters: {weight: 1}
+";
+    std::fs::write(lab.path("c.yml"), recipe).unwrap();
+    lab.run("check c.yml").expect(0);
+    let answer = lab.run("c.yml out.safetensors").expect(0);
+    assert!(lab.path("out.safetensors.parts/soup").exists(), "{}", answer.err);
+    lab.model("expected", &[1.0, 5.0]).run("diff out.safetensors expected").expect(0);
+    lab.model("a", &[5.0, 7.0]);
+    let answer = lab.run("c.yml out.safetensors --overwrite").expect(0);
+    assert!(answer.err.contains("is there already"), "{}", answer.err);
+    lab.run("diff out.safetensors expected").expect(0);
+    lab.run("c.yml out.safetensors --overwrite --no-lazy").expect(0);
+    lab.run("diff out.safetensors expected").expect(1);
+}
+
+#[test]
+fn unknown_keys_are_remarked_on_or_refused() {
+    let lab = Lab::new();
+    lab.model("a", &[1.0]).model("b", &[2.0]);
+    let recipe =
+        "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\nstray: 1\n";
+    std::fs::write(lab.path("c.yml"), recipe).unwrap();
+    let answer = lab.run("c.yml out.safetensors").expect(0);
+    assert!(answer.err.contains("warning: c.yml:4: "), "{}", answer.err);
+    let answer = lab.run("c.yml out2.safetensors --strict").expect(2);
+    assert!(answer.err.contains("stray"), "{}", answer.err);
 }

@@ -20,12 +20,14 @@ echo "{\"files\": $size, \"loss\": ${#2}}"
     lab
 }
 
-const SWEEP: &str = "sweep c.json out --eval 'sh eval.sh {model} {name}' --metric loss --minimize loss --quiet";
+const SWEEP: &str =
+    "sweep c.json out --eval 'sh eval.sh {model} {name}' --metric loss --minimize loss --quiet";
 
 #[test]
 fn points_are_merged_evaluated_recorded_and_not_computed_again() {
     let lab = lab();
-    let answer = lab.run(&format!("{SWEEP} --grid lambda=0.1:0.3:0.1 --grid models[1].weight=0.5,1")).expect(1);
+    let answer =
+        lab.run(&format!("{SWEEP} --grid lambda=0.1:0.3:0.1 --grid models[1].weight=0.5,1")).expect(1);
     assert_snapshot!(answer.out, @"");
     assert!(answer.err.contains("2 of 6 points failed"), "{}", answer.err);
     let calls = || fs::read_to_string(lab.path("calls")).unwrap().lines().count();
@@ -46,7 +48,8 @@ fn points_are_merged_evaluated_recorded_and_not_computed_again() {
 #[test]
 fn a_number_is_a_metric_and_a_slow_command_is_stopped() {
     let lab = lab();
-    let run = |eval: &str, more: &str| lab.run(&format!("sweep c.json out --grid lambda=1 --eval '{eval}' {more}"));
+    let run =
+        |eval: &str, more: &str| lab.run(&format!("sweep c.json out --grid lambda=1 --eval '{eval}' {more}"));
     let answer = run("sh -c \"echo 0.25 # {model}\"", "--json").expect(0);
     let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
     assert_eq!(json["points"][0]["metrics"]["score"], 0.25);

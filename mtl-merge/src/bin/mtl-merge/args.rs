@@ -95,6 +95,14 @@ pub(crate) struct Run {
     /// Copy the tokenizer of the base or the first model, if the recipe makes none [default].
     #[arg(long = "copy-tokenizer", hide_short_help = true, help_heading = "Output")]
     _copy_tokenizer: bool,
+    /// Folder for the results of named recipes, if the file holds several [default: OUT.parts].
+    #[arg(long, short = 'I', value_name = "DIR", help_heading = "Output")]
+    pub(crate) intermediate_dir: Option<PathBuf>,
+    /// Merge named recipes anew even if their results are there.
+    #[arg(long, overrides_with = "_lazy", help_heading = "Output")]
+    pub(crate) no_lazy: bool,
+    #[arg(long = "lazy", hide = true)]
+    _lazy: bool,
     /// Print what was done as JSON.
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn subcommands_and_misspelled_ones_stay() {
-        for args in [&["check", "c.yml"][..], &["--help"], &["chekc", "c.yml"], &["-v", "check", "c.yml"], &[]] {
+        for args in
+            [&["check", "c.yml"][..], &["--help"], &["chekc", "c.yml"], &["-v", "check", "c.yml"], &[]]
+        {
             assert_eq!(completed(args), args);
         }
     }
