@@ -311,7 +311,8 @@ mod tests {
     fn the_profile_splits_the_norm_by_layer() {
         let map = |x: f32| -> TensorMap {
             let names = ["embed.weight", "layers.0.w", "layers.1.w", "layers.1.b", "norm.weight"];
-            let tensor = |(i, name): (usize, &&str)| ((*name).to_owned(), HostTensor::vector(vec![x * i as f32]));
+            let tensor =
+                |(i, name): (usize, &&str)| ((*name).to_owned(), HostTensor::vector(vec![x * i as f32]));
             names.iter().enumerate().map(tensor).collect()
         };
         let stats = TaskVectorStats::of_maps(&map(0.0), &[("a", &map(1.0))]).unwrap();

@@ -4,7 +4,11 @@ use super::{
     convert::{from_f64, overflow},
     plan::{Action, Input, Plan, Planned},
 };
-use crate::{Error, FloatType, Piece, Result, Work, method::Survey, tensor::{BLOCK, PIECE}};
+use crate::{
+    Error, FloatType, Piece, Result, Work,
+    method::Survey,
+    tensor::{BLOCK, PIECE},
+};
 use rayon::prelude::*;
 use std::{
     ops::Range,

@@ -147,7 +147,9 @@ enum Target<'n> {
 impl<'n> Target<'n> {
     fn parse(name: &'n str) -> Result<Self, String> {
         let help = || {
-            format!("`{name}` must be a parameter such as `lambda`, `models[0].weight` or `slices[0].sources[1].scale`")
+            format!(
+                "`{name}` must be a parameter such as `lambda`, `models[0].weight` or `slices[0].sources[1].scale`"
+            )
         };
         let mut steps: Vec<&str> = name.split('.').filter(|step| *step != "parameters").collect();
         let key = steps.pop().filter(|key| is_key(key)).ok_or_else(help)?;

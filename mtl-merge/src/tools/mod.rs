@@ -1,6 +1,6 @@
 //! What one wants to know about checkpoints before and after a merge, and grids of merges.
 use crate::{
-    Error, Result,
+    Error, ModelRef, Result,
     engine::{
         lora::LoraSource,
         source::{FileSource, Source},
@@ -20,13 +20,19 @@ pub use pareto::pareto_front;
 
 /// Opens a checkpoint, or `checkpoint+adapter`; `role` is for the message if that fails.
 pub(crate) fn open(role: &str, model: &str) -> Result<Box<dyn Source>> {
-    let file = |path: &str| {
-        FileSource::open(Path::new(path)).map_err(|source| Error::Open { role: role.to_owned(), source })
+    let file =
+        |path: &Path| FileSource::open(path).map_err(|source| Error::Open { role: role.to_owned(), source });
+    if Path::new(model).exists() {
+        return Ok(Box::new(file(Path::new(model))?)); // Whatever characters its name has.
+    }
+    let place = |error: Error| match error {
+        Error::Recipe { message, .. } => Error::Recipe { path: role.to_owned(), message },
+        error => Error::Recipe { path: role.to_owned(), message: error.to_string() },
     };
-    match model.split_once('+') {
-        Some((path, adapter)) if !Path::new(model).exists() => {
-            Ok(Box::new(LoraSource::open(Box::new(file(path)?), Path::new(adapter))?))
-        }
-        _ => Ok(Box::new(file(model)?)),
+    let parsed = ModelRef::parse(model).map_err(place)?;
+    let source = file(&parsed.locate(Path::new("")).map_err(place)?)?;
+    match parsed.locate_lora(Path::new("")).map_err(place)? {
+        Some(adapter) => Ok(Box::new(LoraSource::open(Box::new(source), &adapter)?)),
+        None => Ok(Box::new(source)),
     }
 }

@@ -84,25 +84,33 @@ pub(crate) struct Run {
     #[arg(long, help_heading = "Output")]
     pub(crate) overwrite: bool,
     /// Leave the model card, README.md, out.
-    #[arg(long, overrides_with = "write_model_card", help_heading = "Output")]
+    #[arg(long, overrides_with = "_write_model_card", help_heading = "Output")]
     pub(crate) no_write_model_card: bool,
     /// Write a model card [default].
-    #[arg(long, hide_short_help = true, help_heading = "Output")]
-    pub(crate) write_model_card: bool,
+    #[arg(long = "write-model-card", hide_short_help = true, help_heading = "Output")]
+    _write_model_card: bool,
     /// Leave the tokenizer out.
-    #[arg(long, overrides_with = "copy_tokenizer", help_heading = "Output")]
+    #[arg(long, overrides_with = "_copy_tokenizer", help_heading = "Output")]
     pub(crate) no_copy_tokenizer: bool,
     /// Copy the tokenizer of the base or the first model, if the recipe makes none [default].
-    #[arg(long, hide_short_help = true, help_heading = "Output")]
-    pub(crate) copy_tokenizer: bool,
+    #[arg(long = "copy-tokenizer", hide_short_help = true, help_heading = "Output")]
+    _copy_tokenizer: bool,
+    /// Folder for the results of named recipes, if the file holds several [default: OUT.parts].
+    #[arg(long, short = 'I', value_name = "DIR", help_heading = "Output")]
+    pub(crate) intermediate_dir: Option<PathBuf>,
+    /// Merge named recipes anew even if their results are there.
+    #[arg(long, overrides_with = "_lazy", help_heading = "Output")]
+    pub(crate) no_lazy: bool,
+    #[arg(long = "lazy", hide = true)]
+    _lazy: bool,
     /// Print what was done as JSON.
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
     /// Show no progress and no remarks.
-    #[arg(long, overrides_with = "no_quiet", help_heading = "Output")]
+    #[arg(long, overrides_with = "_no_quiet", help_heading = "Output")]
     pub(crate) quiet: bool,
-    #[arg(long, hide = true)]
-    pub(crate) no_quiet: bool,
+    #[arg(long = "no-quiet", hide = true)]
+    _no_quiet: bool,
     /// Log more; twice for everything.
     #[arg(short = 'v', action = ArgAction::Count, help_heading = "Output")]
     pub(crate) verbosity: u8,
@@ -126,15 +134,15 @@ pub(crate) struct MergeArgs {
     #[arg(long)]
     pub(crate) allow_nan: bool,
     /// Cut embedding tables of different lengths to the shortest.
-    #[arg(long, overrides_with = "no_unsafe_truncate_embeddings")]
+    #[arg(long, overrides_with = "_no_unsafe_truncate_embeddings")]
     pub(crate) unsafe_truncate_embeddings: bool,
-    #[arg(long, hide = true)]
-    pub(crate) no_unsafe_truncate_embeddings: bool,
+    #[arg(long = "no-unsafe-truncate-embeddings", hide = true)]
+    _no_unsafe_truncate_embeddings: bool,
     /// Mix architectures.
-    #[arg(long, overrides_with = "no_allow_crimes")]
+    #[arg(long, overrides_with = "_no_allow_crimes")]
     pub(crate) allow_crimes: bool,
-    #[arg(long, hide = true)]
-    pub(crate) no_allow_crimes: bool,
+    #[arg(long = "no-allow-crimes", hide = true)]
+    _no_allow_crimes: bool,
     /// Refuse keys of the recipe that mean nothing, instead of remarking on them.
     #[arg(long)]
     pub(crate) strict: bool,

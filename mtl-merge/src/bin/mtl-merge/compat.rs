@@ -5,18 +5,18 @@ use std::{
     path::Path,
 };
 
-/// Switches, each with its `--no-` form.
-const SWITCHES: [(&str, &str); 10] = [
-    ("clone-tensors", "repeated tensors are always written in full"),
-    ("lazy-unpickle", "there are no pickled checkpoints"),
-    ("cuda", "merging is done on the CPU"),
-    ("low-cpu-memory", "memory is bounded by `--max-memory`"),
-    ("read-to-gpu", "merging is done on the CPU"),
-    ("multi-gpu", "merging is done on the CPU"),
-    ("gpu-rich", "merging is done on the CPU"),
-    ("async-write", "results are always written while others are computed"),
-    ("safe-serialization", "models are always written as safetensors"),
-    ("trust-remote-code", ""),
+/// Switches, their `--no-` forms, and why they have no effect.
+const SWITCHES: [(&str, &str, &str); 10] = [
+    ("clone-tensors", "no-clone-tensors", "repeated tensors are always written in full"),
+    ("lazy-unpickle", "no-lazy-unpickle", "there are no pickled checkpoints"),
+    ("cuda", "no-cuda", "merging is done on the CPU"),
+    ("low-cpu-memory", "no-low-cpu-memory", "memory is bounded by `--max-memory`"),
+    ("read-to-gpu", "no-read-to-gpu", "merging is done on the CPU"),
+    ("multi-gpu", "no-multi-gpu", "merging is done on the CPU"),
+    ("gpu-rich", "no-gpu-rich", "merging is done on the CPU"),
+    ("async-write", "no-async-write", "results are always written while others are computed"),
+    ("safe-serialization", "no-safe-serialization", "models are always written as safetensors"),
+    ("trust-remote-code", "no-trust-remote-code", ""),
 ];
 
 /// Options with a value.
@@ -49,11 +49,10 @@ impl FromArgMatches for Ignored {
         }
         let given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
         let mut found = Vec::new();
-        for (name, why) in SWITCHES {
+        for (name, no, why) in SWITCHES {
             // The default of mergekit is no news: only what differs from it is worth a note.
-            let default = if name == "safe-serialization" { name.to_owned() } else { format!("no-{name}") };
-            let other = if name == "safe-serialization" { format!("no-{name}") } else { name.to_owned() };
-            if given(&other) && !given(&default) {
+            let (default, other) = if name == "safe-serialization" { (name, no) } else { (no, name) };
+            if given(other) && !given(default) {
                 found.push((format!("--{other}"), why));
             }
         }
@@ -71,14 +70,13 @@ impl FromArgMatches for Ignored {
 impl Args for Ignored {
     fn augment_args(mut command: Command) -> Command {
         const HEADING: &str = "Accepted as options of mergekit, without effect";
-        for (name, why) in SWITCHES {
-            let no = format!("no-{name}");
-            let flag = |id: String| {
-                let arg = Arg::new(id.clone()).long(id).action(ArgAction::SetTrue);
+        for (name, no, why) in SWITCHES {
+            let flag = |id: &'static str| {
+                let arg = Arg::new(id).long(id).action(ArgAction::SetTrue);
                 arg.hide_short_help(true).help_heading(HEADING)
             };
             let help = if why.is_empty() { "Refused: no code of a checkpoint is ever run" } else { why };
-            command = command.arg(flag(name.to_owned()).overrides_with(no.clone()).help(help));
+            command = command.arg(flag(name).overrides_with(no).help(help));
             command = command.arg(flag(no).hide(true));
         }
         for (name, why) in VALUES {
@@ -129,7 +127,9 @@ mod tests {
 
     #[test]
     fn subcommands_and_misspelled_ones_stay() {
-        for args in [&["check", "c.yml"][..], &["--help"], &["chekc", "c.yml"], &["-v", "check", "c.yml"], &[]] {
+        for args in
+            [&["check", "c.yml"][..], &["--help"], &["chekc", "c.yml"], &["-v", "check", "c.yml"], &[]]
+        {
             assert_eq!(completed(args), args);
         }
     }

@@ -31,12 +31,25 @@ fn text(found: &Diff, args: &args::Diff) -> String {
     }
     for shape in found.shapes.iter().take(limit) {
         let (a, b) = (&shape.first, &shape.second);
-        text += &format!("{}: {} {:?} in `{}`, {} {:?} in `{}`\n", shape.name, a.0, a.1, args.first, b.0, b.1, args.second);
+        text += &format!(
+            "{}: {} {:?} in `{}`, {} {:?} in `{}`\n",
+            shape.name, a.0, a.1, args.first, b.0, b.1, args.second
+        );
     }
     text += &rest(found.shapes.len(), limit);
     if !found.tensors.is_empty() {
-        let head =
-            ["tensor", "type", "different", "of", "max |a-b|", "max rel.", "rel. norm", "1 - cosine", "max ulp", "at"];
+        let head = [
+            "tensor",
+            "type",
+            "different",
+            "of",
+            "max |a-b|",
+            "max rel.",
+            "rel. norm",
+            "1 - cosine",
+            "max ulp",
+            "at",
+        ];
         let mut table = Table::new(&head);
         let or_none = |x: Option<f64>| x.map_or("-".to_owned(), number);
         for t in found.tensors.iter().take(limit) {
@@ -73,5 +86,9 @@ fn text(found: &Diff, args: &args::Diff) -> String {
 }
 
 fn rest(total: usize, limit: usize) -> String {
-    if total > limit { format!("… and {} more; `--limit 0` lists all\n", total - limit) } else { String::new() }
+    if total > limit {
+        format!("… and {} more; `--limit 0` lists all\n", total - limit)
+    } else {
+        String::new()
+    }
 }

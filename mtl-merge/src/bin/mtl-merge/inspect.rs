@@ -60,12 +60,17 @@ fn text(model: &ModelStats) -> String {
         dtypes.join(", "),
         size::human(model.bytes),
         number(model.norm),
-        if model.non_finite > 0 { format!(", {} values NaN or infinite", model.non_finite) } else { String::new() }
+        if model.non_finite > 0 {
+            format!(", {} values NaN or infinite", model.non_finite)
+        } else {
+            String::new()
+        }
     )
 }
 
 fn csv(models: &[ModelStats]) -> String {
-    let mut table = Table::new(&[&["model", "tensor", "dtype", "shape", "elements", "bytes"][..], &VALUES].concat());
+    let mut table =
+        Table::new(&[&["model", "tensor", "dtype", "shape", "elements", "bytes"][..], &VALUES].concat());
     for model in models {
         for t in &model.tensors {
             let (elements, bytes) = (t.elements.to_string(), t.bytes.to_string());
@@ -105,7 +110,8 @@ fn related(base: &str, stats: &TaskVectorStats, names: &[String]) -> String {
         norms.row(&[name, &number(norm), &share]);
     }
     let matrix = |values: &[Vec<f64>]| {
-        let mut table = Table::new(&[&[""][..], &names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        let mut table =
+            Table::new(&[&[""][..], &names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
         for (name, row) in names.iter().zip(values) {
             let cells = row.iter().map(|x| format!("{x:.4}"));
             table.row(&std::iter::once(name.clone()).chain(cells).collect::<Vec<_>>());

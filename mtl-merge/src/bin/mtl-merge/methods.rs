@@ -7,7 +7,11 @@ pub(crate) fn methods(args: &args::Methods) -> anyhow::Result<u8> {
     let all = Methods::default();
     if let Some(name) = &args.name {
         let spec = all.get(name)?.spec();
-        if args.json { print_json(&as_json(spec))? } else { print(&explain(spec))? }
+        if args.json {
+            print_json(&as_json(spec))?
+        } else {
+            print(&explain(spec))?
+        }
         return Ok(0);
     }
     if args.json {
@@ -19,7 +23,9 @@ pub(crate) fn methods(args: &args::Methods) -> anyhow::Result<u8> {
         let params: Vec<String> = spec.params.iter().map(short).collect();
         table.row(&[spec.info.name, base(spec), &models(spec), &params.join(", "), spec.info.source]);
     }
-    print(&format!("{table}\nParameters marked * may differ between models. `mtl-merge methods NAME` explains one.\n"))?;
+    print(&format!(
+        "{table}\nParameters marked * may differ between models. `mtl-merge methods NAME` explains one.\n"
+    ))?;
     Ok(0)
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn watch<R>(
 
 fn bar(what: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let template = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
+    let template =
+        "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -5,45 +5,93 @@ use crate::{
 };
 use anyhow::Context;
 use mtl_core::Seed;
-use mtl_merge::{Engine, MergeReport, Progress, Recipe};
-use std::{path::Path, sync::Arc};
+use mtl_merge::{Engine, MergeReport, Progress, Recipe, Stage, Stages};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
     if let (Some(note), false) = (args.ignored.note(), args.quiet) {
         say(&note);
     }
-    let recipe = read(&args.config, &args.merge)?;
-    let progress = Arc::new(Progress::default());
-    let engine = engine(&args.merge)?
-        .shard_bytes(args.out_shard_size)
-        .overwrite(args.overwrite)
-        .progress(Arc::clone(&progress));
-    let started = std::time::Instant::now();
-    let report = progress::watch("merging", args.quiet, &progress, || engine.run(&recipe, &args.out))??;
-    if !args.quiet {
-        warn(&report);
-        say(&format!(
-            "merged {} tensors, {}, into `{}` in {:.1} s",
-            report.tensors,
-            size::human(report.bytes_written),
-            args.out.display(),
-            started.elapsed().as_secs_f64()
-        ));
+    tracing::debug!(
+        model_card = !args.no_write_model_card,
+        tokenizer = !args.no_copy_tokenizer,
+        mixed_architectures = args.merge.allow_crimes,
+        "options"
+    );
+    let stages = read(&args.config, &args.merge)?;
+    let final_stage = stages.iter().any(|stage| stage.recipe.name.is_none()) || stages.len() == 1;
+    let parts = match (&args.intermediate_dir, final_stage) {
+        (Some(dir), _) => dir.clone(),
+        (None, true) => suffixed(&args.out, ".parts"),
+        (None, false) => args.out.clone(), // Every recipe has a name: the results lie side by side.
+    };
+    let mut reports = Vec::new();
+    for stage in &stages {
+        let out = match &stage.recipe.name {
+            Some(name) if stages.len() > 1 => parts.join(name),
+            _ => args.out.clone(),
+        };
+        if out != args.out && !args.no_lazy && out.exists() {
+            if !args.quiet {
+                say(&format!("`{}` is there already; `--no-lazy` merges it anew", out.display()));
+            }
+            continue;
+        }
+        if let (true, Some(parent)) = (stages.len() > 1, out.parent()) {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        }
+        reports.push(merge(args, &stage.recipe_in(&parts), &out)?);
     }
-    if args.json {
-        print_json(&report)?;
+    match reports.as_slice() {
+        _ if !args.json => {}
+        [report] if stages.len() == 1 => print_json(report)?,
+        reports => print_json(&reports)?,
     }
     Ok(0)
 }
 
-/// Reads a recipe as the options want it.
-pub(crate) fn read(path: &Path, args: &MergeArgs) -> anyhow::Result<Recipe> {
-    let text = std::fs::read_to_string(path).map_err(|e| mtl_core::Error::io("read", path, e))?;
-    let mut recipe: Recipe =
-        serde_json::from_str(&text).with_context(|| format!("`{}` is no recipe", path.display()))?;
-    if let Some(seed) = args.random_seed {
-        recipe.seed = Seed(seed);
+/// Merges one recipe.
+fn merge(args: &Run, recipe: &Recipe, out: &Path) -> anyhow::Result<MergeReport> {
+    let progress = Arc::new(Progress::default());
+    let engine = engine(&args.merge)?
+        .shard_bytes(args.out_shard_size)
+        .overwrite(args.overwrite || (args.no_lazy && out != args.out))
+        .progress(Arc::clone(&progress));
+    let started = Instant::now();
+    let report = progress::watch("merging", args.quiet, &progress, || engine.run(recipe, out))??;
+    if !args.quiet {
+        warn(&report);
+        let (bytes, seconds) = (size::human(report.bytes_written), started.elapsed().as_secs_f64());
+        let out = out.display();
+        say(&format!("merged {} tensors, {bytes}, into `{out}` in {seconds:.1} s", report.tensors));
     }
+    Ok(report)
+}
+
+fn suffixed(path: &Path, end: &str) -> PathBuf {
+    // `merged/` and `merged` are the same folder.
+    let mut name = path.components().as_path().as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Reads the recipes of a file as the options want them.
+pub(crate) fn read(path: &Path, args: &MergeArgs) -> anyhow::Result<Vec<Stage>> {
+    let mut stages = Stages::from_path(path)?.list().to_vec();
+    if let Some(seed) = args.random_seed {
+        stages.iter_mut().for_each(|stage| stage.recipe.seed = Seed(seed));
+    }
+    Ok(stages)
+}
+
+/// The only recipe of a file.
+pub(crate) fn read_one(path: &Path, args: &MergeArgs) -> anyhow::Result<Recipe> {
+    let mut recipe = Recipe::from_path(path)?;
+    recipe.seed = args.random_seed.map_or(recipe.seed, Seed);
     Ok(recipe)
 }
 
@@ -54,6 +102,7 @@ pub(crate) fn engine(args: &MergeArgs) -> anyhow::Result<Engine> {
         .threads(args.num_threads)
         .max_memory_mib(mib)
         .allow_non_finite(args.allow_nan)
+        .strict(args.strict)
         .truncate_embeddings(args.unsafe_truncate_embeddings))
 }
 

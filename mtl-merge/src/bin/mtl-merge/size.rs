@@ -2,7 +2,9 @@
 
 /// Bytes of a shard: `5B`, `200m`, `1.5b`, `100000`; 0 or less is no limit, which is 0.
 pub(crate) fn shard(text: &str) -> Result<u64, String> {
-    let fault = || format!("`{text}` must be a number of bytes, such as 5B, 200M or 100000 (k, m, b: 10^3, 10^6, 10^9)");
+    let fault = || {
+        format!("`{text}` must be a number of bytes, such as 5B, 200M or 100000 (k, m, b: 10^3, 10^6, 10^9)")
+    };
     let (number, unit) = split(text);
     let scale = match unit.to_ascii_lowercase().as_str() {
         "" => 1.0,
@@ -57,9 +59,13 @@ mod tests {
 
     #[test]
     fn shard_sizes_are_those_of_mergekit_and_fractions() {
-        for (text, bytes) in
-            [("5B", 5_000_000_000), ("1.5b", 1_500_000_000), ("200m", 200_000_000), ("7K", 7000), ("100000", 100_000)]
-        {
+        for (text, bytes) in [
+            ("5B", 5_000_000_000),
+            ("1.5b", 1_500_000_000),
+            ("200m", 200_000_000),
+            ("7K", 7000),
+            ("100000", 100_000),
+        ] {
             assert_eq!(shard(text), Ok(bytes), "{text}");
         }
         assert_eq!((shard("0"), shard("-1")), (Ok(0), Ok(0)));
@@ -75,6 +81,9 @@ mod tests {
 
     #[test]
     fn sizes_are_rounded_for_people() {
-        assert_eq!((human(999), human(164_848), human(5_000_000_000)), ("999 B".into(), "164.85 kB".into(), "5.00 GB".into()));
+        assert_eq!(
+            (human(999), human(164_848), human(5_000_000_000)),
+            ("999 B".into(), "164.85 kB".into(), "5.00 GB".into())
+        );
     }
 }

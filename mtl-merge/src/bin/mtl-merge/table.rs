@@ -46,7 +46,8 @@ impl fmt::Display for Table {
         let width = |c: usize| lines().filter_map(|row| Some(row.get(c)?.chars().count())).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let numeric = |c: usize| {
-            let mut cells = self.rows.iter().filter_map(|row| row.get(c)).filter(|cell| *cell != "-" && !cell.is_empty());
+            let mut cells =
+                self.rows.iter().filter_map(|row| row.get(c)).filter(|cell| *cell != "-" && !cell.is_empty());
             cells.clone().next().is_some() && cells.all(|cell| cell.parse::<f64>().is_ok())
         };
         let right: Vec<bool> = (0..self.head.len()).map(numeric).collect();

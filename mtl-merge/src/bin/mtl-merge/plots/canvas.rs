@@ -88,8 +88,10 @@ impl Canvas {
         self.play(&mut backend, SVG_SCALE, 1.24, 0.76)?;
         drop(backend);
         let units = format!("width=\"{}\" height=\"{}\" ", size.0, size.1);
-        let pixels =
-            format!("width=\"{}\" height=\"{}\" stroke-linejoin=\"round\" role=\"img\" ", self.width, self.height);
+        let pixels = format!(
+            "width=\"{}\" height=\"{}\" stroke-linejoin=\"round\" role=\"img\" ",
+            self.width, self.height
+        );
         Ok(svg.replacen(&units, &pixels, 1))
     }
 
@@ -136,7 +138,8 @@ impl Canvas {
             let drawn = match item {
                 Item::Line { points, width, color } => {
                     let width = (width * scale).round().max(1.0) as u32;
-                    let style = ShapeStyle { color: paint(*color).to_rgba(), filled: false, stroke_width: width };
+                    let style =
+                        ShapeStyle { color: paint(*color).to_rgba(), filled: false, stroke_width: width };
                     backend.draw_path(points.iter().map(|&p| at(p)), &style)
                 }
                 Item::Rect { from, to, color } => {

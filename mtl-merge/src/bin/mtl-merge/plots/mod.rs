@@ -27,11 +27,9 @@ pub(crate) fn write(dir: &Path, stats: &TaskVectorStats, names: &[String]) -> an
         range: (0.0, 1.0),
     });
     let mut files = Vec::new();
-    for (name, canvas) in [
-        ("cosine", cosine?),
-        ("sign-conflict", conflict?),
-        ("norms", profile::draw(&stats.profile, names)?),
-    ] {
+    for (name, canvas) in
+        [("cosine", cosine?), ("sign-conflict", conflict?), ("norms", profile::draw(&stats.profile, names)?)]
+    {
         files.extend(save(dir, name, &canvas)?);
     }
     Ok(files)
@@ -41,7 +39,8 @@ fn save(dir: &Path, name: &str, canvas: &Canvas) -> anyhow::Result<[String; 2]> 
     let (svg, png) = (canvas.svg()?, canvas.png()?);
     let files = [(format!("{name}.svg"), svg.as_bytes()), (format!("{name}.png"), &png[..])];
     for (file, bytes) in &files {
-        write_atomic(&dir.join(file), |out| out.write_all(bytes)).with_context(|| format!("cannot plot {name}"))?;
+        write_atomic(&dir.join(file), |out| out.write_all(bytes))
+            .with_context(|| format!("cannot plot {name}"))?;
     }
     Ok(files.map(|(file, _)| dir.join(file).display().to_string()))
 }

@@ -115,7 +115,8 @@ fn scale(largest: f64) -> (f64, f64) {
     }
     let rough = largest / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough).unwrap_or(10.0 * power);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough).unwrap_or(10.0 * power);
     (step, (largest / step).ceil() * step)
 }
 

@@ -50,7 +50,12 @@ impl Command {
             Ok((path.into(), file))
         };
         let ((out, stdout), (err, stderr)) = (log(".out")?, log(".err")?);
-        let child = process::Command::new(program).args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let child = process::Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn();
         let mut child = child.with_context(|| format!("cannot start `{program}`"))?;
         let started = Instant::now();
         let status = loop {
@@ -81,7 +86,11 @@ fn last_line(path: &Path) -> String {
 
 /// Reads a number, or the numbers of a JSON object; those of objects within have the names `outer.inner`.
 fn metrics(line: &str, number: &str) -> anyhow::Result<Metrics> {
-    let wrong = || format!("the last line of the command's output must be a JSON object of metrics or a number, but is `{line}`");
+    let wrong = || {
+        format!(
+            "the last line of the command's output must be a JSON object of metrics or a number, but is `{line}`"
+        )
+    };
     if let Ok(value) = line.parse::<f64>() {
         ensure!(value.is_finite(), "the metric is {value}");
         return Ok(Metrics::from([(number.to_owned(), value)]));

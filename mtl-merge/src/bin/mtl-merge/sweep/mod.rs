@@ -48,7 +48,7 @@ pub(crate) fn sweep(args: &args::Sweep) -> anyhow::Result<u8> {
     if let Some(stray) = args.minimize.iter().find(|m| !args.metric.is_empty() && !args.metric.contains(m)) {
         bail!("`--minimize {stray}` is not among the metrics of `--metric`");
     }
-    let recipe = run::read(&args.config, &args.merge)?;
+    let recipe = run::read_one(&args.config, &args.merge)?;
     let tasks = tasks(&axes, &recipe, args)?;
     let jobs = usize::from(args.jobs).min(tasks.len());
     let sweep =
@@ -71,7 +71,11 @@ pub(crate) fn sweep(args: &args::Sweep) -> anyhow::Result<u8> {
     }
     let results = sweep.results(&done);
     sweep.save(&results)?;
-    if args.json { print_json(&results)? } else { print(&results.text()?)? }
+    if args.json {
+        print_json(&results)?
+    } else {
+        print(&results.text()?)?
+    }
     let failed = results.failed();
     if failed > 0 {
         say(&format!("{failed} of {} points failed; see {}", tasks.len(), args.out.join("logs").display()));
@@ -89,7 +93,7 @@ fn tasks(axes: &[Axis], recipe: &Recipe, args: &args::Sweep) -> anyhow::Result<V
         for (axis, value) in axes.iter().zip(&values) {
             axis.set(&mut recipe, value)?;
         }
-        recipe.validate(&Methods::default())?;
+        recipe.validate(&Methods::default())?; // Its remarks are those of the check that follows.
         let parts = axes.iter().zip(&values).map(|(axis, value)| format!("{}={}", axis.name, plain(value)));
         let label = parts.collect::<Vec<_>>().join(",");
         let key = results::key(&recipe, &args.eval)?;
@@ -163,7 +167,8 @@ impl Sweep<'_> {
         };
         let outcome = thread::scope(|scope| {
             let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-            let results = threads.into_iter().map(|t| t.join().unwrap_or_else(|_| bail!("a worker panicked")));
+            let results =
+                threads.into_iter().map(|t| t.join().unwrap_or_else(|_| bail!("a worker panicked")));
             results.collect::<anyhow::Result<Vec<()>>>()
         });
         *done = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -206,7 +211,12 @@ impl Sweep<'_> {
     }
 
     fn results(&self, done: &[Option<Point>]) -> Results {
-        Results::new(&self.axes, &self.args.metric, &self.args.minimize, done.iter().flatten().cloned().collect())
+        Results::new(
+            &self.axes,
+            &self.args.metric,
+            &self.args.minimize,
+            done.iter().flatten().cloned().collect(),
+        )
     }
 
     fn save(&self, results: &Results) -> anyhow::Result<()> {
@@ -220,7 +230,9 @@ impl Sweep<'_> {
         }
         let what = match &point.error {
             Some(error) => format!("failed: {error}"),
-            None => point.metrics.iter().map(|(name, x)| format!("{name} {x}")).collect::<Vec<_>>().join(", "),
+            None => {
+                point.metrics.iter().map(|(name, x)| format!("{name} {x}")).collect::<Vec<_>>().join(", ")
+            }
         };
         say(&format!("{} (of {total} points, {:.1} s): {what}", point.name, point.seconds));
     }

@@ -56,7 +56,8 @@ impl Results {
         };
         let scored: Vec<&Point> = good().collect();
         let front = pareto_front(&scored.iter().map(|p| score(p)).collect::<Vec<_>>());
-        let pareto = scored.iter().zip(front).filter(|(_, front)| *front).map(|(p, _)| p.name.clone()).collect();
+        let pareto =
+            scored.iter().zip(front).filter(|(_, front)| *front).map(|(p, _)| p.name.clone()).collect();
         let axes = axes.iter().map(|axis| axis.name.clone()).collect();
         Self { axes, metrics, minimize: minimize.to_vec(), points, pareto }
     }
@@ -135,7 +136,9 @@ fn models(value: &Value, found: &mut Vec<String>) {
         Value::Object(entries) => {
             for (key, value) in entries {
                 match value {
-                    Value::String(model) if key == "model" || key == "base_model" => found.push(model.clone()),
+                    Value::String(model) if key == "model" || key == "base_model" => {
+                        found.push(model.clone())
+                    }
                     _ => models(value, found),
                 }
             }
