@@ -264,6 +264,18 @@ pub enum Error {
         /// Places that were looked at.
         looked: Vec<String>,
     },
+    /// A file of statistics that does not suit the models.
+    #[error("`{tensor}` in the {kind} statistics `{file}` {message}")]
+    Statistics {
+        /// The parameter that names the file.
+        kind: &'static str,
+        /// The entry.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),

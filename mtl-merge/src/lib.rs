@@ -36,6 +36,8 @@
 
 mod engine;
 mod error;
+#[cfg(feature = "spectral")]
+mod linalg;
 mod method;
 pub mod methods;
 pub mod params;

@@ -72,6 +72,13 @@ pub trait MergeMethod: Debug + Send + Sync {
         Ok(Box::new(()))
     }
 
+    /// Bytes that [`prepare`](Self::prepare) takes for a tensor of `shape` that `models` models have; `None` is one `f64`
+    /// matrix per input and one for the result. Only asked of methods that need whole tensors ([`Work::Tensors`]).
+    fn workspace(&self, shape: &[usize], models: usize, params: &Resolved) -> Option<usize> {
+        let _ = (shape, models, params);
+        None
+    }
+
     /// Looks over one tensor, if need be, and returns the function that merges it piece by piece.
     ///
     /// # Errors

@@ -165,8 +165,11 @@ impl<'a> Plan<'a> {
     /// Bytes that the method holds while it works on whole tensors; 0 for methods that stream.
     pub(crate) fn whole_bytes(&self, planned: &Planned) -> usize {
         match (&planned.action, self.method.spec().work) {
-            (Action::Merge { base, models, .. }, Work::Tensors) => {
-                planned.numel.saturating_mul(8 * (models.len() + 1 + usize::from(base.is_some())))
+            (Action::Merge { base, models, params, .. }, Work::Tensors) => {
+                let own = self.method.workspace(&planned.shape, models.len(), params);
+                let usual =
+                    planned.numel.saturating_mul(8 * (models.len() + 1 + usize::from(base.is_some())));
+                own.unwrap_or(usual)
             }
             _ => 0,
         }

@@ -28,6 +28,11 @@ impl Key for i64 {
     const TOP: Self = Self::MAX;
 }
 
+impl Key for i128 {
+    const BELOW: Self = -1;
+    const TOP: Self = Self::MAX;
+}
+
 /// The order of `|x|` rounded to `f32`, as an integer; NaN comes last.
 #[inline(always)]
 pub(crate) fn key32(x: f64) -> i32 {
