@@ -36,8 +36,8 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Limits that published recipes stay a hundred times below and hostile ones exceed at once.
 fn options() -> Options {
     let budget = serde_saphyr::budget! {
-        max_nodes: 100_000,
-        max_events: 300_000,
+        max_nodes: 50_000,
+        max_events: 150_000,
         max_depth: 64,
         max_documents: 256,
         max_anchors: 1_000,
@@ -47,7 +47,7 @@ fn options() -> Options {
         max_total_scalar_bytes: MAX_BYTES,
     };
     let alias_limits = serde_saphyr::alias_limits! {
-        max_total_replayed_events: 100_000,
+        max_total_replayed_events: 20_000,
         max_replay_stack_depth: 16,
     };
     serde_saphyr::options! {
@@ -357,31 +357,31 @@ mod tests {
         };
         let nested = format!("a: {}", "[".repeat(40_000));
         let maps = format!("a: {}", "{a: ".repeat(40_000));
-        let deep: String = (0..2_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
+        let deep: String = (0..1_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
         let wide = format!("a: [{}]", "1,".repeat(400_000));
         for text in [bomb(9), bomb(40), nested, maps, deep, wide, "x".repeat(MAX_BYTES + 1)] {
             let message = yaml(&text).unwrap_err();
-            eprintln!("{:?} {}", started.elapsed(), &message[..80]);
+            eprintln!("{:?} {}", started.elapsed(), message.lines().next().unwrap_or_default());
             assert!(!message.is_empty() && message.len() < 4_000, "{message}");
         }
-        assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]
     fn repeated_keys_and_broken_texts_are_shown_with_their_line() {
         let message = yaml("a: 1\nb: 2\na: 3\n").unwrap_err();
         insta::assert_snapshot!(message, @r#"
-error: line 3 column 1: duplicate mapping key: a, set DuplicateKeyPolicy in Options if acceptable
+line 3 column 1: duplicate mapping key `a` is not allowed here
  --> <input>:3:1
   |
 1 | a: 1
 2 | b: 2
 3 | a: 3
-  | ^ duplicate mapping key: a, set DuplicateKeyPolicy in Options if acceptable
+  | ^ duplicate mapping key `a` is not allowed here
 "#);
         let message = yaml("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
         insta::assert_snapshot!(message, @r#"
-error: line 3 column 2: illegal placement of ':' indicator
+line 3 column 2: illegal placement of ':' indicator
  --> <input>:3:2
   |
 1 | a: 1

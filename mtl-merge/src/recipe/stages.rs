@@ -229,8 +229,8 @@ mod tests {
         let circle = [linear("", &["a"]), linear("a", &["b"]), linear("b", &["c"]), linear("c", &["b"])];
         insta::assert_snapshot!(error(&circle), @"line 10: name: recipes use each other's results in a circle: `b` uses `c` uses `b`");
         insta::assert_snapshot!(error(&[linear("a", &["a"]), linear("", &["x"])]), @"line 1: name: recipes use each other's results in a circle: `a` uses `a`");
-        insta::assert_snapshot!(error(&[linear("a", &["x"]), linear("a", &["y"])]), @"line 8: models[0].model: expected a model: `path`, `path@revision`, `path+adapter`, or {model: {path, revision}, lora: {path, revision}}");
-        insta::assert_snapshot!(error(&[linear("", &["x"]), linear("", &["y"])]), @"line 6: models[0].model: expected a model: `path`, `path@revision`, `path+adapter`, or {model: {path, revision}, lora: {path, revision}}");
-        insta::assert_snapshot!(error(&[linear("../a", &["x"]), linear("", &["y"])]), @"line 7: models[0].model: expected a model: `path`, `path@revision`, `path+adapter`, or {model: {path, revision}, lora: {path, revision}}");
+        insta::assert_snapshot!(error(&[linear("a", &["x"]), linear("a", &["y"])]), @"line 6: name: two recipes are called `a`");
+        insta::assert_snapshot!(error(&[linear("", &["x"]), linear("", &["y"])]), @"line 5: merge_method: more than one recipe has no `name`; only the final one may");
+        insta::assert_snapshot!(error(&[linear("../a", &["x"]), linear("", &["y"])]), @"line 1: name: `../a` is no name of a folder; use letters, digits, `-`, `_`, `.`");
     }
 }

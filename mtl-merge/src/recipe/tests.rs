@@ -185,12 +185,12 @@ fn stray_keys_and_parameters_of_other_methods_are_warnings() {
         "{HEAD}    parameters: {{weight: 1, normalize: true}}\n    comment: x\ngradient_clipping: 1\n"
     );
     assert_snapshot!(warnings(&text), @r#"
-line 7: gradient_clipping: unknown key `gradient_clipping`, which is ignored
-line 6: models[0].comment: unknown key `comment`, which is ignored
 line 5: models[0].parameters.normalize: `normalize` concerns the whole merge and is ignored here; move it to `parameters`
+line 6: models[0].comment: unknown key `comment`, which is ignored
+line 7: gradient_clipping: unknown key `gradient_clipping`, which is ignored
 "#);
     let strict = read(&text).validate_strict(&Methods::default()).unwrap_err();
-    assert_snapshot!(strict, @"line 7: gradient_clipping: unknown key `gradient_clipping`, which is ignored");
+    assert_snapshot!(strict, @"line 5: models[0].parameters.normalize: `normalize` concerns the whole merge and is ignored here; move it to `parameters`");
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn values_are_checked_at_every_level_and_leaf() {
         error(&format!("merge_method: passthrough\nslices:\n  - sources:\n      - {source}\n"))
     };
     assert_snapshot!(slices("{model: a, parameters: {scale: x}}"), @"line 4: slices[0].sources[0].parameters.scale must be a finite number, but is `x`");
-    assert_snapshot!(slices("{model: a, layer_range: [4, 2]}"), @"line 4: slices[0].sources[0].layer_range: layer_range [4, 2] of `a` is empty or reversed; it is [first, last + 1]");
-    assert_snapshot!(slices("{model: a, layer_range: [2, 2]}"), @"line 4: slices[0].sources[0].layer_range: layer_range [2, 2] of `a` is empty or reversed; it is [first, last + 1]");
+    assert_snapshot!(slices("{model: a, layer_range: [4, 2]}"), @"line 4: slices[0].sources[0].layer_range: [4, 2] is empty or reversed; a range is [first layer, last layer + 1]");
+    assert_snapshot!(slices("{model: a, layer_range: [2, 2]}"), @"line 4: slices[0].sources[0].layer_range: [2, 2] is empty or reversed; a range is [first layer, last layer + 1]");
     assert_snapshot!(slices("{model: a, layer_range: [-1, 2]}"), @"line 4: slices[0].sources[0].layer_range[0]: invalid value: integer `-1`, expected usize");
     assert_snapshot!(slices("{model: a@b@c, layer_range: [0, 2]}"), @"line 4: slices[0].sources[0].model: `a@b@c` has more than one `@`; a model is `path@revision`");
 }
@@ -245,7 +245,7 @@ fn texts_that_are_no_recipe_are_refused() {
     assert_snapshot!(error("- 1\n- 2\n"), @"recipe: expected keys such as `merge_method` and `models`, each with a value");
     assert_snapshot!(error("name: a\n---\nname: b\n"), @"there are 2 recipes in the text; they are stages of one merge");
     assert_snapshot!(error("merge_method: linear\nmodels: a\n"), @r#"line 2: models: invalid type: string "a", expected a sequence"#);
-    assert_snapshot!(error("merge_method: linear\nmodels: [a]\n"), @r#"line 2: models[0]: invalid type: string "a", expected struct ModelEntry"#);
+    assert_snapshot!(error("merge_method: linear\nmodels: [a]\n"), @r#"line 2: models[0]: invalid type: string "a", expected a model: {model, parameters}"#);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("r.yml");
     let file = |bytes: &[u8]| {
