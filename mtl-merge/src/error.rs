@@ -264,6 +264,14 @@ pub enum Error {
         /// Places that were looked at.
         looked: Vec<String>,
     },
+    /// A part of the crate that this build lacks.
+    #[error("{what} needs the feature `{feature}`; build with `--features {feature}`")]
+    Feature {
+        /// What was asked for.
+        what: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),

@@ -45,6 +45,7 @@ mod task_vector;
 mod tensor;
 mod tensors;
 pub mod tokenizer;
+pub mod tools;
 
 pub use engine::{Engine, MergeReport, Progress};
 pub use error::{Error, Result};

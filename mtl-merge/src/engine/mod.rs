@@ -15,7 +15,7 @@ pub(crate) mod align;
 pub(crate) mod convert;
 pub(crate) mod inputs;
 pub(crate) mod layout;
-mod lora;
+pub(crate) mod lora;
 mod output;
 pub(crate) mod plan;
 mod remap;
