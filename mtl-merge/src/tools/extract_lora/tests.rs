@@ -51,7 +51,7 @@ impl Case {
     /// Largest difference, over all tensors, between base + adapter and the fine-tuned model.
     fn error(&self) -> f64 {
         let recipe =
-            Recipe::new("passthrough").model(format!("{}+{}", self.path("base"), self.path("adapter")), 1.0);
+            Recipe::new("linear").model(format!("{}+{}", self.path("base"), self.path("adapter")), 1.0);
         let merged = self.dir.path().join("merged.safetensors");
         Engine::default().run(&recipe, &merged).unwrap();
         let (merged, tuned) =

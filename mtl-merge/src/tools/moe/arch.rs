@@ -1,6 +1,6 @@
 //! Output architectures: which mixtures they can hold, and what names and settings they use.
 use super::config::{GateMode, MoeConfig};
-use crate::{Error, Result};
+use crate::{Error, FloatType, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -146,6 +146,7 @@ impl Architecture {
         self,
         base: &Map<String, Value>,
         config: &MoeConfig,
+        float: FloatType,
         sizes: Sizes,
     ) -> Map<String, Value> {
         let mut out = base.clone();
@@ -161,9 +162,7 @@ impl Architecture {
         set("model_type", json!(kind));
         set("num_experts_per_tok", json!(k));
         set("intermediate_size", json!(sizes.inner));
-        if let Some(dtype) = config.dtype {
-            set("torch_dtype", json!(dtype.name()));
-        }
+        set(if base.contains_key("dtype") { "dtype" } else { "torch_dtype" }, json!(float.name()));
         match self {
             Self::Mixtral => {
                 set("num_local_experts", json!(n));

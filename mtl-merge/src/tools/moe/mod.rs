@@ -162,7 +162,7 @@ impl MoeBuilder {
         plan.warnings.extend(gates::degenerate(&routed));
         plan.route(&gates, n);
         let mut report = self.report(&plan, &models);
-        let settings = models.architecture.config(&models.base_config, config, plan.sizes);
+        let settings = models.architecture.config(&models.base_config, config, models.float, plan.sizes);
         model::write_json(&folder.file("config.json"), &settings)?;
         model::copy_companions(&model::folder(&config.base_model), folder.path())?;
         model::write_json(&folder.file("mtl_moe_config.json"), config)?;
@@ -207,6 +207,13 @@ impl MoeBuilder {
     fn plan<'m>(&self, models: &'m Models) -> Result<(plan::Plan<'m>, Prompts)> {
         let config = &self.config;
         let plan = plan::Plan::new(config, models, self.fused)?;
+        if matches!(config.gate_mode, GateMode::Hidden | GateMode::HiddenAvg) {
+            llama::Llama::new(models.base(config)?, &models.base_config)?; // Refused before anything is computed.
+        }
+        if !config.gate_mode.is_random() && plan.vocabulary == 0 {
+            let differences = "the base has no `model.embed_tokens.weight` to look prompts up in".to_owned();
+            return Err(Error::Mismatch { differences });
+        }
         let prompted = config.shared().iter().any(|e| !e.positive_list().is_empty());
         let gated = models.architecture.gates_shared(config.gate_mode, prompted);
         let count = config.experts.len() + if gated { config.shared().len() } else { 0 };
