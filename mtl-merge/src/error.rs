@@ -276,6 +276,14 @@ pub enum Error {
         /// What is wrong, and what would be right.
         message: String,
     },
+    /// A part of the crate that this build lacks.
+    #[error("{what} needs the feature `{feature}`; build with `--features {feature}`")]
+    Feature {
+        /// What was asked for.
+        what: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),

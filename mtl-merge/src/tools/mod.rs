@@ -1,4 +1,5 @@
-//! What one wants to know about checkpoints before and after a merge, and grids of merges.
+//! What one wants to know about checkpoints before and after a merge, grids of merges, adapters out of fine-tuned models,
+//! mixtures of experts out of dense ones.
 use crate::{
     Error, ModelRef, Result,
     engine::{
@@ -9,9 +10,14 @@ use crate::{
 use std::path::Path;
 
 mod diff;
+pub mod extract_lora;
+mod folder;
 mod grid;
 mod inspect;
+mod model;
+pub mod moe;
 mod pareto;
+mod shards;
 
 pub use diff::{Diff, ShapeDiff, TensorDiff, Tolerance, diff};
 pub use grid::{Axis, grid};
