@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tempfile::NamedTempFile;
 
@@ -220,6 +220,38 @@ pub fn open_regular(path: &Path) -> Result<File> {
         return Err(Error::format(path, what));
     }
     patient(|| File::open(path)).map_err(|source| Error::io("read", path, source))
+}
+
+/// Length and time of the last change of a file: what tells whether it is still the file that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileStamp {
+    /// Length in bytes.
+    pub len: u64,
+    /// Time of the last change, where the file system knows it.
+    pub modified: Option<SystemTime>,
+}
+
+impl FileStamp {
+    /// The stamp of the file that now has the name `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there is none.
+    pub fn read(path: &Path) -> Result<Self> {
+        let there = patient(|| fs::metadata(path)).map_err(|source| Error::io("read", path, source))?;
+        Ok(Self::of(&there))
+    }
+
+    pub(crate) fn of(there: &fs::Metadata) -> Self {
+        Self { len: there.len(), modified: there.modified().ok() }
+    }
+
+    /// Nanoseconds from 1970 to the last change; 0 where that is unknown.
+    pub fn modified_ns(&self) -> u128 {
+        let since = self.modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        since.map_or(0, |since| since.as_nanos())
+    }
 }
 
 /// Creates a directory and its parents unless they are there.

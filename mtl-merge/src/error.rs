@@ -287,6 +287,60 @@ pub enum Error {
     /// An error of the shared core: files, formats.
     #[error(transparent)]
     Core(#[from] mtl_core::Error),
+    /// A file of a checkpoint changed after it was opened.
+    #[error("`{file}` was changed while it was merged: {change}; run again when it is complete")]
+    InputChanged {
+        /// The file.
+        file: String,
+        /// What is different.
+        change: String,
+    },
+    /// The output folder has content.
+    #[error("`{out}` is not empty; choose another folder, or replace this one with `--overwrite`")]
+    OutputExists {
+        /// The folder.
+        out: String,
+    },
+    /// Another run writes to the same output.
+    #[error("another run is writing `{out}`; wait for it or choose another folder")]
+    OutputBusy {
+        /// The folder.
+        out: String,
+    },
+    /// The output and an input overlap.
+    #[error(
+        "the output `{out}` is, holds or lies in the input `{model}`; choose a place outside of the inputs"
+    )]
+    OutputOverInput {
+        /// The output.
+        out: String,
+        /// Name of the checkpoint in the recipe.
+        model: String,
+    },
+    /// Checkpoints of different architectures.
+    #[error(
+        "`{first}` is of architecture {first_architecture}, but `{second}` of {second_architecture}; merge models of one architecture, or accept the mixture with `--allow-crimes`"
+    )]
+    Architectures {
+        /// The base, or the first model.
+        first: String,
+        /// Its architecture.
+        first_architecture: String,
+        /// The one that differs.
+        second: String,
+        /// Its architecture.
+        second_architecture: String,
+    },
+    /// A checkpoint whose numbers are no weights without their scales.
+    #[error(
+        "`{model}` is quantised ({quantization}), so its stored numbers are no weights; merge the original model and quantise the result"
+    )]
+    Quantized {
+        /// Name of the checkpoint in the recipe.
+        model: String,
+        /// Method of quantisation.
+        quantization: String,
+    },
 }
 
 impl Error {

@@ -34,6 +34,7 @@
 //! Tensors that are already in memory, such as those of a study, are [`TensorMap`]s and go through
 //! [`Recipe::run_in_memory`]. A method is one type that implements [`MergeMethod`]; its page shows one of a user's own.
 
+mod checkpoint;
 mod engine;
 mod error;
 #[cfg(feature = "spectral")]

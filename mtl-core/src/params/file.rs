@@ -4,7 +4,10 @@ use super::{
     header::{self, Header},
     mmap::Bytes,
 };
-use crate::{Error, Result, files};
+use crate::{
+    Error, Result,
+    files::{self, FileStamp},
+};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -14,8 +17,8 @@ use std::{
 
 /// A checked safetensors file; tensors are read where they lie, without a copy where the type allows.
 ///
-/// The file must not be changed in place while it is open: truncating a mapped file kills the readers of its pages. The
-/// writers of this crate replace files and never change them, so an open file keeps its old content.
+/// The file must not be changed in place while it is open: truncating a mapped file kills the readers of its pages (with
+/// a line that says so after [`guard_mapped_files`](super::guard_mapped_files)). The writers of this crate replace files and never change them, so an open file keeps its old content.
 ///
 /// ```
 /// use mtl_core::params::{ParamFile, ParamView, write_params};
@@ -33,6 +36,7 @@ pub struct ParamFile {
     path: PathBuf,
     bytes: Bytes,
     header: Arc<Header>,
+    stamp: Option<FileStamp>,
 }
 
 impl ParamFile {
@@ -45,8 +49,10 @@ impl ParamFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = files::open_regular(path)?;
-        let bytes = Bytes::map(&file).map_err(|source| Error::io("read", path, source))?;
-        Self::parse(path.to_owned(), bytes)
+        let read = |source| Error::io("read", path, source);
+        let stamp = FileStamp::of(&file.metadata().map_err(read)?);
+        let bytes = Bytes::map(&file).map_err(read)?;
+        Ok(Self { stamp: Some(stamp), ..Self::parse(path.to_owned(), bytes)? })
     }
 
     /// Takes the content of a file from memory.
@@ -60,7 +66,7 @@ impl ParamFile {
 
     fn parse(path: PathBuf, bytes: Bytes) -> Result<Self> {
         match header::parse(&bytes) {
-            Ok(header) => Ok(Self { path, bytes, header: Arc::new(header) }),
+            Ok(header) => Ok(Self { path, bytes, header: Arc::new(header), stamp: None }),
             Err(message) => Err(Error::format(path, message)),
         }
     }
@@ -68,6 +74,16 @@ impl ParamFile {
     /// The path it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Length and time of change of the file when it was opened; `None` for content from memory.
+    pub fn stamp(&self) -> Option<FileStamp> {
+        self.stamp
+    }
+
+    /// The bytes before the data: the length of the header and the header.
+    pub fn header_bytes(&self) -> &[u8] {
+        &self.bytes[..self.header.data_start]
     }
 
     /// Names of the tensors, sorted.

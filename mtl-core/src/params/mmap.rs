@@ -1,4 +1,5 @@
-//! The one `unsafe` of the crate: memory-mapped files.
+//! The one place of the crate with `unsafe`: memory-mapped files, and what happens when one is truncated.
+use crate::Result;
 use memmap2::Mmap;
 use std::{fs::File, io, ops::Deref, sync::Arc};
 
@@ -32,4 +33,52 @@ impl Deref for Bytes {
             Self::Owned(buffer) => buffer,
         }
     }
+}
+
+/// What a process says when a mapped file has lost the page it reads.
+#[cfg(unix)]
+const TRUNCATED: &[u8] =
+    b"error: a file that is being read was truncated or became unreadable (SIGBUS); nothing was \
+    completed from it; restore the file and run again\n";
+
+/// Makes the process end with one line on stderr and status 2 when a mapped file is truncated while it is read, instead
+/// of a bare `Bus error`.
+///
+/// For binaries, once at their start; later calls do nothing. On systems without SIGBUS there is nothing to do.
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io) when stderr is closed or the handler cannot be installed.
+pub fn guard_mapped_files() -> Result<()> {
+    #[cfg(unix)]
+    install().map_err(|source| crate::Error::io("guard", "mapped files", source))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn install() -> io::Result<()> {
+    use signal_hook::{consts::SIGBUS, low_level};
+    use std::{
+        io::Write,
+        os::fd::AsFd,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    // A descriptor of our own: `io::stderr` takes a lock, which a signal handler must not.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let tell = move || {
+        let _ = (&stderr).write_all(TRUNCATED);
+        low_level::exit(2);
+    };
+    // SAFETY: the handler may run in the middle of anything, so it only calls `write` (through `File`, which neither
+    // locks nor allocates) and `_exit`, both async-signal-safe; it touches nothing of the interrupted program.
+    let installed = unsafe { low_level::register(SIGBUS, tell) };
+    if installed.is_err() {
+        DONE.store(false, Ordering::SeqCst);
+    }
+    installed.map(drop)
 }

@@ -20,6 +20,7 @@ mod write;
 pub use dtype::Dtype;
 pub use file::ParamFile;
 pub use header::{MAX_HEADER_BYTES, TensorInfo};
+pub use mmap::guard_mapped_files;
 pub use scatter::ParamScatter;
 pub use store::ParamStore;
 pub use write::{ParamSpec, ParamView, ParamWriter, file_order, write_params};

@@ -74,6 +74,11 @@ impl ParamStore {
         &self.path
     }
 
+    /// The files: one, or the shards in the order of their names.
+    pub fn files(&self) -> &[ParamFile] {
+        &self.files
+    }
+
     /// Names of the tensors, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.home.keys().map(String::as_str)

@@ -5,9 +5,10 @@ use super::{
 };
 use crate::{
     Base, Error, MethodSpec, Params, Recipe, Result,
+    checkpoint::ModelConfig,
     recipe::{ModelEntry, Slice},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 /// An opened checkpoint.
 pub(crate) struct Opened<'a> {
@@ -19,6 +20,12 @@ pub(crate) struct Opened<'a> {
     pub(crate) tied: bool,
     /// Rows of the embedding table by `config.json`.
     pub(crate) vocab_size: Option<usize>,
+    /// `config.json`, if the checkpoint is a folder that has one.
+    pub(crate) config: Option<ModelConfig>,
+    /// The folder, if the checkpoint is one.
+    pub(crate) dir: Option<PathBuf>,
+    /// Files and folders that are read, without links; none in memory.
+    pub(crate) roots: Vec<PathBuf>,
 }
 
 impl std::fmt::Debug for Opened<'_> {

@@ -3,11 +3,11 @@
 //! `W + s B A` is formed for the rows that are asked for; no merged copy exists on disk or in memory.
 use super::{
     convert::{to_f64, vectorized},
-    source::{Source, TensorMeta},
+    source::{InputFile, Source, TensorMeta},
 };
 use crate::{Error, Result, tensor::with_scratch};
 use mtl_core::{
-    files,
+    files::{self, FileStamp},
     params::{ParamStore, TensorInfo},
 };
 use serde::Deserialize;
@@ -52,6 +52,8 @@ enum Change {
 pub(crate) struct LoraSource {
     inner: Box<dyn Source>,
     adapter: ParamStore,
+    /// The adapter's tensors and its configuration.
+    files: Vec<InputFile>,
     dir: PathBuf,
     tensors: Vec<TensorMeta>,
     changes: Vec<Option<Change>>,
@@ -69,8 +71,12 @@ impl LoraSource {
     ///
     /// [`Error::Core`] for files that are missing or damaged, [`Error::Adapter`] for adapters that do not fit.
     pub(crate) fn open(inner: Box<dyn Source>, dir: &Path) -> Result<Self> {
-        let config = read_config(&dir.join("adapter_config.json"))?;
+        let path = dir.join("adapter_config.json");
+        let stamp = FileStamp::read(&path)?;
+        let (config, text) = read_config(&path)?;
         let adapter = ParamStore::open(dir.join("adapter_model.safetensors"))?;
+        let mut files = InputFile::all(&adapter);
+        files.push(InputFile { path, stamp, head: blake3::hash(text.as_bytes()) });
         let complain = |message: String| Error::Adapter { adapter: dir.display().to_string(), message };
         if !config.peft_type.eq_ignore_ascii_case("LORA") {
             return Err(complain(format!("its type is `{}`; only LORA can be merged", config.peft_type)));
@@ -130,7 +136,7 @@ impl LoraSource {
         if changes.iter().all(Option::is_none) {
             return Err(complain("it changes nothing".into()));
         }
-        Ok(Self { inner, adapter, dir: dir.to_owned(), tensors, changes })
+        Ok(Self { inner, adapter, files, dir: dir.to_owned(), tensors, changes })
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo> {
@@ -237,8 +243,8 @@ impl Source for LoraSource {
         }
     }
 
-    fn unchanged(&self) -> Result<()> {
-        self.inner.unchanged()
+    fn files(&self) -> Vec<&InputFile> {
+        self.inner.files().into_iter().chain(&self.files).collect()
     }
 }
 
@@ -255,7 +261,7 @@ impl AdapterConfig {
     }
 }
 
-fn read_config(path: &Path) -> Result<AdapterConfig> {
+fn read_config(path: &Path) -> Result<(AdapterConfig, String)> {
     let mut text = String::new();
     let file = files::open_regular(path)?;
     let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text);
@@ -268,7 +274,7 @@ fn read_config(path: &Path) -> Result<AdapterConfig> {
     let numbers = [config.r, config.lora_alpha].into_iter();
     let patterns = config.rank_pattern.iter().chain(&config.alpha_pattern).flat_map(|p| p.values().copied());
     if numbers.chain(patterns).all(|x| x.is_finite()) && config.r > 0.0 {
-        return Ok(config);
+        return Ok((config, text));
     }
     Err(mtl_core::Error::format(path, "has a rank or alpha that is not a positive, finite number").into())
 }

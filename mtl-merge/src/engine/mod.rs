@@ -1,13 +1,16 @@
 //! Runs recipes: on files by streaming, in memory for studies.
-use crate::{Error, HostTensor, Methods, ModelRef, Recipe, Result, TensorMap, method::Survey};
+use crate::{
+    Error, HostTensor, Methods, Recipe, Result, TensorMap,
+    checkpoint::{Extras, TokenizerFiles},
+    method::Survey,
+};
 use inputs::Opened;
-use layout::Layout;
-use lora::LoraSource;
 use mtl_core::params::Dtype;
+use open::open;
 use plan::{Action, Leave, Plan};
-use source::{FileSource, MapSource, Source};
+use source::MapSource;
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -16,6 +19,7 @@ pub(crate) mod convert;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 pub(crate) mod lora;
+mod open;
 mod output;
 pub(crate) mod plan;
 mod remap;
@@ -52,6 +56,8 @@ pub struct Engine {
     leave: Leave,
     overwrite: bool,
     strict: bool,
+    allow_crimes: bool,
+    extras: Extras,
     progress: Arc<Progress>,
 }
 
@@ -66,6 +72,8 @@ impl Default for Engine {
             leave: Leave::default(),
             overwrite: false,
             strict: false,
+            allow_crimes: false,
+            extras: Extras::default(),
             progress: Arc::default(),
         }
     }
@@ -155,6 +163,34 @@ impl Engine {
         self
     }
 
+    /// Accepts checkpoints of different architectures.
+    #[must_use]
+    pub fn allow_crimes(mut self, allow: bool) -> Self {
+        self.allow_crimes = allow;
+        self
+    }
+
+    /// Sets whether an output folder gets the tokenizer of the base, or else of the first model; by default it does.
+    #[must_use]
+    pub fn copy_tokenizer(mut self, copy: bool) -> Self {
+        self.extras.tokenizer = if copy { TokenizerFiles::Copy } else { TokenizerFiles::Leave };
+        self
+    }
+
+    /// Sets whether an output folder gets a `README.md`; by default it does.
+    #[must_use]
+    pub fn model_card(mut self, card: bool) -> Self {
+        self.extras.card = card;
+        self
+    }
+
+    /// Sets the text of the recipe as the user wrote it, for the output folder; by default it is formed anew.
+    #[must_use]
+    pub fn recipe_text(mut self, text: impl Into<String>) -> Self {
+        self.extras.recipe = Some(text.into());
+        self
+    }
+
     /// Watches and stops runs from another thread.
     #[must_use]
     pub fn progress(mut self, progress: Arc<Progress>) -> Self {
@@ -169,8 +205,7 @@ impl Engine {
     /// As [`Engine::run`], without those of values and of writing.
     pub fn check(&self, recipe: &Recipe) -> Result<MergeReport> {
         let remarks = self.validate(recipe)?;
-        let plan = self.plan(recipe, open(recipe))?;
-        run::check_memory(&plan, self.budget())?;
+        let plan = self.plan(recipe)?;
         let mut report = self.report(&plan);
         report.warnings = [remarks, plan.warnings.take()].concat();
         Ok(report)
@@ -179,19 +214,28 @@ impl Engine {
     /// Merges the checkpoints that the recipe names into `out`: a file if its name ends in `.safetensors`, a folder in
     /// the layout of Hugging Face otherwise.
     ///
-    /// `out` appears complete or not at all; what is there stays until the new replaces it.
+    /// `out` appears complete or not at all; what is there stays until the new replaces it. A folder also gets
+    /// `config.json`, tokenizer and recipe, and when a run was interrupted the next one of the same recipe, inputs and
+    /// settings goes on from the shards that are finished (in `.<name>.partial` beside the folder).
     ///
     /// # Errors
     ///
     /// Those of [`Recipe::validate`]; [`Error::Open`] for a checkpoint that is missing or damaged;
     /// [`Error::Mismatch`] and [`Error::NotMergeable`] for checkpoints that do not fit together;
-    /// [`Error::NonFinite`] and [`Error::Overflow`] for values; [`Error::Core`] when `out` cannot be written.
+    /// [`Error::Architectures`] and [`Error::Quantized`] for checkpoints that should not be merged;
+    /// [`Error::NonFinite`] and [`Error::Overflow`] for values; [`Error::InputChanged`] for an input that somebody
+    /// writes to; [`Error::OutputOverInput`], [`Error::OutputExists`], [`Error::OutputBusy`] for a place that is taken;
+    /// [`Error::Core`] when `out` cannot be written.
     pub fn run(&self, recipe: &Recipe, out: &Path) -> Result<MergeReport> {
         let remarks = self.validate(recipe)?;
-        let plan = self.plan(recipe, open(recipe))?;
-        run::check_memory(&plan, self.budget())?;
+        let plan = self.plan(recipe)?;
         let mut report = self.report(&plan);
-        let target = output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite };
+        let target = output::Target {
+            out,
+            shard_bytes: self.shard_bytes,
+            overwrite: self.overwrite,
+            extras: &self.extras,
+        };
         self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
         report.warnings = [remarks, plan.warnings.take()].concat();
         Ok(report)
@@ -211,7 +255,8 @@ impl Engine {
         models: &[&TensorMap],
     ) -> Result<TensorMap> {
         self.validate(recipe)?;
-        let plan = self.plan(recipe, sources_in_memory(recipe, base, models))?;
+        let opened = sources_in_memory(recipe, base, models)?;
+        let plan = Plan::new(recipe, &self.methods, opened, self.leave).map_err(|e| recipe.explain(e))?;
         self.install(|| self.collect(&plan))?
     }
 
@@ -224,10 +269,14 @@ impl Engine {
         Ok(recipe.validate(&self.methods)?.iter().map(ToString::to_string).collect())
     }
 
-    /// Checks the recipe with its checkpoints; errors carry the recipe's line.
-    fn plan<'a>(&self, recipe: &Recipe, opened: Result<Vec<Opened<'a>>>) -> Result<Plan<'a>> {
-        let plan = opened.and_then(|opened| Plan::new(recipe, &self.methods, opened, self.leave));
-        plan.map_err(|error| recipe.explain(error))
+    /// Opens the checkpoints and settles everything but values; errors carry the recipe's line.
+    fn plan(&self, recipe: &Recipe) -> Result<Plan<'static>> {
+        let explained = |error| recipe.explain(error);
+        let (opened, mixture) = open(recipe, self.allow_crimes).map_err(explained)?;
+        let plan = Plan::new(recipe, &self.methods, opened, self.leave).map_err(explained)?;
+        mixture.into_iter().for_each(|text| plan.warnings.add(text));
+        run::check_memory(&plan, self.budget())?;
+        Ok(plan)
     }
 
     fn report(&self, plan: &Plan<'_>) -> MergeReport {
@@ -270,41 +319,6 @@ impl Engine {
     }
 }
 
-/// Opens every checkpoint of the recipe.
-fn open(recipe: &Recipe) -> Result<Vec<Opened<'static>>> {
-    let mut opened: Vec<Opened<'static>> = Vec::new();
-    let mut real: Vec<(String, PathBuf)> = Vec::new();
-    for (role, name) in inputs::names(recipe) {
-        let place = |error: Error| match error {
-            Error::Recipe { message, .. } => Error::Recipe { path: role.clone(), message },
-            error => Error::Recipe { path: role.clone(), message: error.to_string() },
-        };
-        let model = ModelRef::parse(&name).map_err(place)?;
-        let path = &model.locate(Path::new("")).map_err(place)?; // Relative paths stay short in messages.
-        let adapter = model.locate_lora(Path::new("")).map_err(place)?;
-        let source = FileSource::open(path).map_err(|source| Error::Open { role: role.clone(), source })?;
-        let mut source: Box<dyn Source> = Box::new(source);
-        let real_path = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let mut canonical = real_path(path);
-        if let Some(adapter) = &adapter {
-            source = Box::new(LoraSource::open(source, adapter)?);
-            canonical = canonical.join(real_path(adapter).strip_prefix("/").unwrap_or(adapter));
-        }
-        if let Some((first, _)) = real.iter().find(|(_, known)| *known == canonical) {
-            return Err(Error::DuplicateModel { model: name, first: first.clone(), second: role });
-        }
-        real.push((role, canonical));
-        opened.push(describe(name, source));
-    }
-    Ok(opened)
-}
-
-/// Reads off a checkpoint what the plan wants to know.
-fn describe<'a>(name: String, source: Box<dyn Source + 'a>) -> Opened<'a> {
-    let layout = Layout::of(source.tensors().iter().map(|t| t.name.as_str()));
-    Opened { name, source, layout, tied: false, vocab_size: None }
-}
-
 fn sources_in_memory<'m>(
     recipe: &Recipe,
     base: Option<&'m TensorMap>,
@@ -328,7 +342,7 @@ fn sources_in_memory<'m>(
     let base = base.map(|map| (recipe.base.clone().unwrap_or_default(), map));
     let models = recipe.models.iter().zip(models).map(|(entry, map)| (entry.model.clone(), *map));
     let named = base.into_iter().chain(models);
-    Ok(named.map(|(name, map)| describe(name.clone(), Box::new(MapSource::new(name, map)))).collect())
+    Ok(named.map(|(name, map)| Opened::new(name.clone(), Box::new(MapSource::new(name, map)))).collect())
 }
 
 fn report(plan: &Plan<'_>, memory_bytes: u64) -> MergeReport {

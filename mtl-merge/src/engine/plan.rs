@@ -67,6 +67,8 @@ pub(crate) struct Leave {
 const OPTIONAL: [&str; 4] = ["lm_head.weight", "embed_out.weight", "rotary_emb.inv_freq", "output.weight"];
 /// Embedding tables, which stand in for a head that is tied to them.
 const TABLES: [&str; 3] = ["embed_tokens.weight", "wte.weight", "embed_in.weight"];
+/// Heads that may be tied to a table.
+const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 /// Tensors whose first axis is the vocabulary.
 pub(crate) const VOCABULARY: [&str; 9] = [
     "embed_tokens.weight",
@@ -83,6 +85,16 @@ pub(crate) const VOCABULARY: [&str; 9] = [
 /// Whether the first axis of the tensor called `name` is the vocabulary.
 pub(crate) fn by_token(name: &str) -> bool {
     VOCABULARY.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether the tensor is a head that may be tied to an embedding table.
+pub(crate) fn is_head(name: &str) -> bool {
+    HEADS.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether the tensor is an embedding table.
+pub(crate) fn is_table(name: &str) -> bool {
+    TABLES.iter().any(|end| name.ends_with(end))
 }
 
 impl<'a> Plan<'a> {
@@ -248,9 +260,9 @@ impl Planner<'_, '_> {
         for (part, &model) in parts.iter().enumerate() {
             let table = || {
                 let opened = &self.opened[model];
-                let head = want.name.ends_with("lm_head.weight") || want.name.ends_with("embed_out.weight");
-                let is_table = |t: &TensorMeta| TABLES.iter().any(|end| t.name.ends_with(end));
-                (any && head && opened.tied).then(|| opened.source.tensors().iter().position(is_table))?
+                let table = |t: &TensorMeta| is_table(&t.name);
+                let head = is_head(&want.name);
+                (any && head && opened.tied).then(|| opened.source.tensors().iter().position(table))?
             };
             match direct(part).or_else(table) {
                 Some(tensor) => present.push((part, Input { model, tensor })),

@@ -4,8 +4,15 @@ use crate::{
     Error, HostTensor, Result, TensorMap,
     tensor::{PIECE, Values},
 };
-use mtl_core::params::{Dtype, ParamFile, ParamStore, TensorInfo};
-use std::{borrow::Cow, ops::Range, path::Path};
+use mtl_core::{
+    files::FileStamp,
+    params::{Dtype, ParamFile, ParamStore, TensorInfo},
+};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 /// Name, shape and type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +50,51 @@ pub(crate) trait Source: Send + Sync {
         self.tensors().binary_search_by(|t| t.name.as_str().cmp(name)).ok()
     }
 
-    /// Whether the files are as they were when they were opened.
+    /// The files that are read, as they were when they were opened; none in memory.
+    fn files(&self) -> Vec<&InputFile> {
+        Vec::new()
+    }
+
+    /// Checks that the files are as they were when they were opened.
     ///
     /// # Errors
     ///
-    /// What changed.
+    /// [`Error::InputChanged`] for the first that is not.
     fn unchanged(&self) -> Result<()> {
-        Ok(())
+        self.files().into_iter().try_for_each(InputFile::unchanged)
+    }
+}
+
+/// A file that was opened for reading.
+#[derive(Debug, Clone)]
+pub(crate) struct InputFile {
+    pub(crate) path: PathBuf,
+    pub(crate) stamp: FileStamp,
+    /// Digest of the header.
+    pub(crate) head: blake3::Hash,
+}
+
+impl InputFile {
+    /// The files of an open store.
+    pub(crate) fn all(store: &ParamStore) -> Vec<Self> {
+        let known = |file: &ParamFile| {
+            let head = blake3::hash(file.header_bytes());
+            Some(Self { path: file.path().to_owned(), stamp: file.stamp()?, head })
+        };
+        store.files().iter().filter_map(known).collect()
+    }
+
+    fn unchanged(&self) -> Result<()> {
+        let now = FileStamp::read(&self.path);
+        let change = match now {
+            Ok(now) if now == self.stamp => return Ok(()),
+            Ok(now) if now.len != self.stamp.len => {
+                format!("it has {} bytes instead of {}", now.len, self.stamp.len)
+            }
+            Ok(_) => "it was written to".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::InputChanged { file: self.path.display().to_string(), change })
     }
 }
 
@@ -57,6 +102,7 @@ pub(crate) trait Source: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct FileSource {
     store: ParamStore,
+    files: Vec<InputFile>,
     tensors: Vec<TensorMeta>,
 }
 
@@ -69,7 +115,7 @@ impl FileSource {
             dtype: info.dtype,
         };
         let tensors = store.iter().map(meta).collect(); // Sorted by name already.
-        Ok(Self { store, tensors })
+        Ok(Self { files: InputFile::all(&store), store, tensors })
     }
 }
 
@@ -95,6 +141,10 @@ impl Source for FileSource {
 
     fn bytes(&self, tensor: usize) -> Result<Cow<'_, [u8]>> {
         Ok(Cow::Borrowed(self.store.bytes(&self.tensors[tensor].name)?))
+    }
+
+    fn files(&self) -> Vec<&InputFile> {
+        self.files.iter().collect()
     }
 }
 
