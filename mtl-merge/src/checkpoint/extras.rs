@@ -28,7 +28,6 @@ pub(crate) enum TokenizerFiles {
     /// There is none.
     Leave,
     /// Files by name, and the rows of the embedding table.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for recipes with a tokenizer section"))]
     Given { files: BTreeMap<String, Vec<u8>>, vocab_size: Option<usize> },
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod plan;
 mod remap;
 mod run;
 pub(crate) mod source;
+pub(crate) mod vocab;
 
 pub use run::Progress;
 
@@ -230,12 +231,11 @@ impl Engine {
         let remarks = self.validate(recipe)?;
         let plan = self.plan(recipe)?;
         let mut report = self.report(&plan);
-        let target = output::Target {
-            out,
-            shard_bytes: self.shard_bytes,
-            overwrite: self.overwrite,
-            extras: &self.extras,
-        };
+        let vocabulary = plan.vocabulary.as_ref();
+        let extras =
+            vocab::extras(&self.extras, recipe, &plan.opened, vocabulary).map_err(|e| recipe.explain(e))?;
+        let target =
+            output::Target { out, shard_bytes: self.shard_bytes, overwrite: self.overwrite, extras: &extras };
         self.install(|| output::write(&plan, recipe, &target, &self.progress, &mut report))??;
         report.warnings = [remarks, plan.warnings.take()].concat();
         Ok(report)

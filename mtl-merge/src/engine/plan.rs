@@ -1,16 +1,19 @@
 //! What is done with each tensor, settled before any output exists.
 use super::{
     inputs::{Cut, Cuts, Opened, Wanted, cuts, wanted},
+    remap::Remapped,
     source::{Stored, TensorMeta},
+    vocab,
 };
 use crate::{
     Base, Error, FloatType, MergeMethod, Methods, Partial, Recipe, Resolved, Result, Work,
     method::Survey,
     params::{Levels, Place, resolve},
-    tensor::{Tensor, Warnings},
+    tensor::{Tensor, Values, Warnings},
+    tokenizer::{RowSource, VocabPlan},
 };
 use mtl_core::{Seed, params::Dtype};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 /// A merge that is ready to run.
 pub(crate) struct Plan<'a> {
@@ -23,6 +26,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) layers: BTreeMap<String, usize>,
     pub(crate) warnings: Warnings,
     pub(crate) allow_non_finite: bool,
+    /// The output's vocabulary, if the recipe has a tokenizer section.
+    pub(crate) vocabulary: Option<VocabPlan>,
 }
 
 /// One tensor of the output.
@@ -34,6 +39,17 @@ pub(crate) struct Planned {
     /// Type in the output.
     pub(crate) dtype: Dtype,
     pub(crate) action: Action,
+    /// Where the rows of a table come from, if the output has a vocabulary of its own.
+    pub(crate) rows: Option<Rows>,
+}
+
+/// Rows of a table in the output's vocabulary, by the checkpoint's position in the plan.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// The checkpoint's tensor.
+    pub(crate) tables: BTreeMap<usize, usize>,
+    /// Where each row of the checkpoint's re-indexed table comes from.
+    pub(crate) sources: BTreeMap<usize, Vec<RowSource>>,
 }
 
 /// How a tensor comes about.
@@ -109,7 +125,11 @@ impl<'a> Plan<'a> {
         let all = cuts(recipe, method.spec(), &opened);
         let wants = wanted(&all, &opened)?;
         let warnings = Warnings::default();
-        let planner = Planner { recipe, method, opened: &opened, warnings: &warnings, leave };
+        let vocabulary = vocab::plan(recipe, &opened)?;
+        let base = recipe.base.as_ref().and_then(|base| opened.iter().position(|o| o.name == *base));
+        let (models, vocab) = (opened.as_slice(), vocabulary.as_ref());
+        let planner =
+            Planner { recipe, method, opened: models, warnings: &warnings, leave, vocabulary: vocab, base };
         let mut tensors = Vec::with_capacity(wants.list.len());
         let mut differences = Vec::new();
         for (module, cut, want) in &wants.list {
@@ -137,6 +157,7 @@ impl<'a> Plan<'a> {
             layers: wants.layers,
             warnings,
             allow_non_finite: leave.non_finite,
+            vocabulary,
             opened,
         })
     }
@@ -148,9 +169,7 @@ impl<'a> Plan<'a> {
         survey: Option<&'p Survey>,
     ) -> Option<Tensor<'p>> {
         let Action::Merge { base, models, numbers, .. } = &planned.action else { return None };
-        let stored = |input: &Input| -> Box<dyn crate::tensor::Values + 'p> {
-            Box::new(Stored { source: &*self.opened[input.model].source, tensor: input.tensor })
-        };
+        let stored = |input: &Input| self.values(planned, *input);
         Some(Tensor {
             name: &planned.name,
             shape: &planned.shape,
@@ -163,6 +182,19 @@ impl<'a> Plan<'a> {
             survey,
             warnings: &self.warnings,
         })
+    }
+
+    /// The values of one input, in the output's vocabulary.
+    pub(crate) fn values<'p>(&'p self, planned: &'p Planned, input: Input) -> Box<dyn Values + 'p> {
+        let source = |model: usize| &*self.opened[model].source;
+        let Some((rows, sources)) =
+            planned.rows.as_ref().and_then(|rows| Some((rows, rows.sources.get(&input.model)?)))
+        else {
+            return Box::new(Stored { source: source(input.model), tensor: input.tensor });
+        };
+        let tables = rows.tables.iter().map(|(&model, &tensor)| (model, (source(model), tensor))).collect();
+        let width = planned.shape[1..].iter().product();
+        Box::new(Remapped { tables, own: input.model, rows: sources, width, mean: OnceLock::new() })
     }
 
     /// Inputs of a tensor, the base's first.
@@ -194,6 +226,9 @@ struct Planner<'p, 'a> {
     opened: &'p [Opened<'a>],
     warnings: &'p Warnings,
     leave: Leave,
+    vocabulary: Option<&'p VocabPlan>,
+    /// The recipe's base, whether or not the method is relative to it.
+    base: Option<usize>,
 }
 
 /// A part that has the tensor: its position in the cut (0 is the base, if there is one) and the tensor.
@@ -226,10 +261,14 @@ impl Planner<'_, '_> {
             self.warnings.add(format!("`{}` is missing from `{}`", want.name, names.join("`, `")));
         }
         let Some(&(_, first)) = present.first() else { return Ok(Ok(None)) };
-        let shape = match self.shape(want, &present) {
+        let mut shape = match self.shape(want, &present) {
             Ok(shape) => shape,
             Err(differences) => return Ok(Err(differences)),
         };
+        let rows = self.rows(cut, want, &present)?;
+        if let (Some(vocabulary), Some(_)) = (self.vocabulary, &rows) {
+            shape[0] = vocabulary.rows();
+        }
         if !self.meta(first).dtype.is_float() {
             let planned = Planned {
                 name: want.name.clone(),
@@ -237,6 +276,7 @@ impl Planner<'_, '_> {
                 shape,
                 dtype: self.meta(first).dtype,
                 action: Action::Copy { inputs: present.iter().map(|p| p.1).collect() },
+                rows: None,
             };
             return Ok(Ok(Some(planned)));
         }
@@ -249,7 +289,28 @@ impl Planner<'_, '_> {
             }
         };
         let numel = shape.iter().product();
-        Ok(Ok(Some(Planned { name: want.name.clone(), shape, numel, dtype: float.dtype(), action })))
+        let (name, dtype) = (want.name.clone(), float.dtype());
+        Ok(Ok(Some(Planned { name, shape, numel, dtype, action, rows })))
+    }
+
+    /// Where the rows of a table come from.
+    fn rows(&self, cut: &Cut<'_>, want: &Wanted, present: &[Present]) -> Result<Option<Rows>> {
+        let table = |&(_, input): &Present| {
+            let meta = self.meta(input);
+            meta.dtype.is_float() && !meta.shape.is_empty()
+        };
+        let Some(vocabulary) = self.vocabulary.filter(|_| by_token(&want.name) && present.iter().all(table))
+        else {
+            return Ok(None);
+        };
+        let tables: BTreeMap<usize, usize> =
+            present.iter().map(|(_, input)| (input.model, input.tensor)).collect();
+        let models: Vec<(usize, usize)> =
+            present.iter().map(|&(_, input)| (input.model, self.meta(input).shape[0])).collect();
+        let base = cut.base.as_ref().map(|part| part.model).or(self.base);
+        let mapped = vocabulary.mapping(&models, base)?;
+        let sources = models.iter().map(|(model, _)| *model).zip(mapped).collect();
+        Ok(Some(Rows { tables, sources }))
     }
 
     /// The parts that have the tensor, by its name or by that of the table it is tied to, and those that do not.
@@ -291,6 +352,9 @@ impl Planner<'_, '_> {
             }
             let rows_alone = meta.shape.len() == shape.len() && meta.shape.get(1..) == shape.get(1..);
             if by_token(&want.name) && rows_alone && !shape.is_empty() {
+                if self.vocabulary.is_some() {
+                    continue;
+                }
                 if self.leave.truncate {
                     let rows = meta.shape[0].min(shape[0]);
                     self.warnings.add(format!("`{}` is cut to {rows} rows", want.name));

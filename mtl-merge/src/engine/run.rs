@@ -136,12 +136,11 @@ fn tensor(
     match &planned.action {
         Action::Copy { inputs } => copy(plan, planned, inputs, at, progress, sink),
         Action::Convert { float, input } => {
-            let values = &plan.opened[input.model].source;
+            let values = plan.values(planned, *input);
             let block = |span: Range<usize>| {
                 let mut out = vec![0.0; span.len()];
-                let finite = values.read(input.tensor, span.clone(), &mut out)?;
-                if !finite && !plan.allow_non_finite {
-                    return Err(non_finite(&**values, input.tensor)?);
+                if !values.read(span.clone(), &mut out)? && !plan.allow_non_finite {
+                    return Err(non_finite(&*plan.opened[input.model].source, input.tensor)?);
                 }
                 let mut bytes = Vec::new();
                 encode(plan, planned, *float, span.start, &out, &mut bytes)?;

@@ -210,7 +210,9 @@ impl Sparsifier {
                 let drawn = &mut drawn[..out.len()];
                 vectorized(|| {
                     words.words(at, drawn);
-                    masked(base, values, out, |i, d| if drawn[i] < *limit { factor * d } else { 0.0 });
+                    for (((out, x), x0), word) in out.iter_mut().zip(values).zip(base).zip(&*drawn) {
+                        *out = if word < limit { factor * (x - x0) } else { 0.0 };
+                    }
                 });
             }
             Choice::Bits(bits) => vectorized(|| {
@@ -270,16 +272,22 @@ fn round(delta: f64) -> f64 {
 
 #[inline(always)]
 fn add_magnitudes(base: &[f64], values: &[f64], kept: &[f64], sums: &mut [f64; 2]) {
-    let mut lanes = [[0.0; 8]; 2];
-    for ((x0, x), kept) in base.chunks(8).zip(values.chunks(8)).zip(kept.chunks(8)) {
-        for i in 0..x0.len() {
-            lanes[0][i] += (x[i] - x0[i]).abs();
-            lanes[1][i] += kept[i].abs();
+    let (mut all, mut rest) = ([0.0; 8], [0.0; 8]);
+    let (base, base_end) = base.as_chunks::<8>();
+    let (values, values_end) = values.as_chunks::<8>();
+    let (kept, kept_end) = kept.as_chunks::<8>();
+    for ((x0, x), kept) in base.iter().zip(values).zip(kept) {
+        for lane in 0..8 {
+            all[lane] += (x[lane] - x0[lane]).abs();
+            rest[lane] += kept[lane].abs();
         }
     }
-    for k in 0..2 {
-        sums[k] += lanes[k].iter().sum::<f64>();
+    for ((x0, x), kept) in base_end.iter().zip(values_end).zip(kept_end) {
+        all[0] += (x - x0).abs();
+        rest[0] += kept.abs();
     }
+    sums[0] += all.iter().sum::<f64>();
+    sums[1] += rest.iter().sum::<f64>();
 }
 
 /// Choices by magnitude; `counts` gives how many of the largest are kept, and how many of these dropped again.

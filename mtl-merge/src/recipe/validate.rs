@@ -57,6 +57,7 @@ pub(super) fn validate(recipe: &Recipe, methods: &Methods) -> Result<Vec<Warning
         let message = "`tokenizer` and `tokenizer_source` exclude each other; keep one".to_owned();
         return Err(Error::Recipe { path: "tokenizer_source".to_owned(), message });
     }
+    crate::engine::vocab::settings(recipe)?;
     let mut names = Names { spec, methods, found: &mut found };
     names.check(&recipe.parameters, "parameters", false)?;
     names.check_slices(&recipe.slices, "")?;
