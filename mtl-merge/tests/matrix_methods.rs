@@ -278,7 +278,11 @@ fn methods_that_descend_match_a_direct_transcription_of_their_equations() {
         let merged = |name: &str| plus(&base, &model(&expected[name]), 1.0);
         let wudi = files.recipe("wudi", &base, &deltas);
         close(&files.run(&wudi.clone().parameter("lr", 1e-3)), &merged("wudi_adam"), "wudi");
-        close(&files.run(&wudi.parameter("solver", "closed_form")), &merged("wudi_closed_form"), "closed form");
+        close(
+            &files.run(&wudi.parameter("solver", "closed_form")),
+            &merged("wudi_closed_form"),
+            "closed form",
+        );
         let doge = files.recipe("doge_ta", &base, &deltas).parameter("subspace", 3.0);
         let found = files.run(&doge.parameter("steps", 100.0).parameter("lr", 1e-2));
         close(&found, &merged("doge_ta"), "doge_ta");

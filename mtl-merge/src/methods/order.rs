@@ -89,8 +89,7 @@ pub(super) fn ranked(
             smallest.iter_mut().zip(block).for_each(|(a, b)| *a = (*a).min(b));
         }
     }
-    let mut wholes =
-        smallest.into_iter().map(|key| if key == i128::MAX { 0.0 } else { number(key) });
+    let mut wholes = smallest.into_iter().map(|key| if key == i128::MAX { 0.0 } else { number(key) });
     let answer = |query: &Query| {
         let next = if rank(query).k >= size(query) { wholes.next() } else { parts.next() };
         next.unwrap_or(0.0)
@@ -104,7 +103,8 @@ mod tests {
 
     #[test]
     fn keys_are_in_the_order_of_numbers_and_lead_back() {
-        let numbers = [f64::NEG_INFINITY, -2.5, -1e-300, -0.0, 0.0, 1e-310, 1.0, 1.0 + f64::EPSILON, f64::MAX];
+        let numbers =
+            [f64::NEG_INFINITY, -2.5, -1e-300, -0.0, 0.0, 1e-310, 1.0, 1.0 + f64::EPSILON, f64::MAX];
         assert!(numbers.map(key).is_sorted());
         assert!(numbers.iter().all(|&x| key(x) > ABSENT && number(key(x)).to_bits() == x.to_bits()));
     }
