@@ -10,7 +10,8 @@ fn the_first_help_fits_a_screen() {
 #[test]
 fn every_subcommand_has_help_with_examples() {
     let lab = Lab::new();
-    for name in ["run", "check", "inspect", "diff", "sweep", "methods", "completions"] {
+    for name in ["run", "check", "inspect", "diff", "extract-lora", "moe", "sweep", "methods", "completions"]
+    {
         let help = lab.run(&format!("{name} --help")).expect(0).out;
         assert!(help.contains("Example") && help.contains(&format!("mtl-merge {name}")), "{name}: {help}");
     }

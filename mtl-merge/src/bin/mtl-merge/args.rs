@@ -1,5 +1,5 @@
 //! The command line as types.
-use crate::{compat::Ignored, size};
+use crate::{compat::Ignored, extract_lora::ExtractLoraArgs, moe::MoeArgs, size};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Compare two checkpoints.
     Diff(Diff),
+    /// Extract a LoRA adapter from a fine-tuned model.
+    ExtractLora(Box<ExtractLoraArgs>),
+    /// Build a mixture of experts from dense models.
+    Moe(Box<MoeArgs>),
     /// Merge and evaluate a grid of parameters.
     Sweep(Sweep),
     /// List the merge methods, or explain one.

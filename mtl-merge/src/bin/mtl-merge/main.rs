@@ -3,8 +3,10 @@ mod args;
 mod check;
 mod compat;
 mod diff;
+mod extract_lora;
 mod inspect;
 mod methods;
+mod moe;
 mod plots;
 mod progress;
 mod run;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::ExtractLora(args) => extract_lora::extract_lora(&args),
+        Command::Moe(args) => moe::moe(&args),
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Methods(args) => methods::methods(&args),
         Command::Completions { shell } => completions(shell),

@@ -16,12 +16,6 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
     if let (Some(note), false) = (args.ignored.note(), args.quiet) {
         say(&note);
     }
-    tracing::debug!(
-        model_card = !args.no_write_model_card,
-        tokenizer = !args.no_copy_tokenizer,
-        mixed_architectures = args.merge.allow_crimes,
-        "options"
-    );
     let stages = read(&args.config, &args.merge)?;
     let final_stage = stages.iter().any(|stage| stage.recipe.name.is_none()) || stages.len() == 1;
     let parts = match (&args.intermediate_dir, final_stage) {
@@ -44,7 +38,9 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
         if let (true, Some(parent)) = (stages.len() > 1, out.parent()) {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
         }
-        reports.push(merge(args, &stage.recipe_in(&parts), &out)?);
+        // Of several recipes, each result gets its own, formed anew.
+        let text = (stages.len() == 1).then(|| std::fs::read_to_string(&args.config)).transpose()?;
+        reports.push(merge(args, &stage.recipe_in(&parts), text, &out)?);
     }
     match reports.as_slice() {
         _ if !args.json => {}
@@ -55,12 +51,17 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
 }
 
 /// Merges one recipe.
-fn merge(args: &Run, recipe: &Recipe, out: &Path) -> anyhow::Result<MergeReport> {
+fn merge(args: &Run, recipe: &Recipe, text: Option<String>, out: &Path) -> anyhow::Result<MergeReport> {
     let progress = Arc::new(Progress::default());
-    let engine = engine(&args.merge)?
+    let mut engine = engine(&args.merge)?
+        .copy_tokenizer(!args.no_copy_tokenizer)
+        .model_card(!args.no_write_model_card)
         .shard_bytes(args.out_shard_size)
         .overwrite(args.overwrite || (args.no_lazy && out != args.out))
         .progress(Arc::clone(&progress));
+    if let Some(text) = text {
+        engine = engine.recipe_text(text);
+    }
     let started = Instant::now();
     let report = progress::watch("merging", args.quiet, &progress, || engine.run(recipe, out))??;
     if !args.quiet {
@@ -103,6 +104,7 @@ pub(crate) fn engine(args: &MergeArgs) -> anyhow::Result<Engine> {
         .max_memory_mib(mib)
         .allow_non_finite(args.allow_nan)
         .strict(args.strict)
+        .allow_crimes(args.allow_crimes)
         .truncate_embeddings(args.unsafe_truncate_embeddings))
 }
 

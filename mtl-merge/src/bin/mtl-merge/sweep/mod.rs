@@ -117,7 +117,7 @@ fn plain(value: &ParamValue) -> String {
 fn engine(args: &MergeArgs, jobs: usize) -> anyhow::Result<Engine> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = if args.num_threads == 0 { (cores / jobs.max(1)).max(1) } else { args.num_threads };
-    Ok(run::engine(args)?.threads(threads).overwrite(true))
+    Ok(run::engine(args)?.threads(threads).overwrite(true).model_card(false))
 }
 
 /// Keeps a second sweep out of the folder.
