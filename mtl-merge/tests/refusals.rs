@@ -1,8 +1,8 @@
 //! Recipes that must be refused before anything is written, with a message that names place and cause.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 use mtl_merge::{
-    Base, Engine, Error, Kernel, MergeMethod, MethodSpec, Methods, ParamSpec, Preset, Recipe, Resolved, Result,
-    Tensor,
+    Base, Engine, Error, Kernel, MergeMethod, MethodSpec, Methods, ParamSpec, Preset, Recipe, Resolved,
+    Result, Tensor,
     params::{FINITE, SHARE},
 };
 use std::{fs, path::Path};

@@ -96,11 +96,7 @@ pub(crate) fn names(recipe: &Recipe) -> Vec<(String, String)> {
 }
 
 /// Brings the recipe's form to slices.
-pub(crate) fn cuts<'r>(
-    recipe: &'r Recipe,
-    spec: &MethodSpec,
-    opened: &[Opened<'_>],
-) -> Vec<Cuts<'r>> {
+pub(crate) fn cuts<'r>(recipe: &'r Recipe, spec: &MethodSpec, opened: &[Opened<'_>]) -> Vec<Cuts<'r>> {
     let index = |name: &str| opened.iter().position(|o| o.name == name).unwrap_or_default();
     let whole = |path: &str, models: &'r [ModelEntry], shared: Vec<&'r Params>| -> Cut<'r> {
         let parts = models.iter().map(|entry| Part {

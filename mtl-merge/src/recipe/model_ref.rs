@@ -222,9 +222,13 @@ mod tests {
     fn every_form_means_the_same() {
         let full = ModelRef::parse("a/b@r1+c/d@r2").unwrap();
         assert_eq!(full.lora, Some(("c/d".into(), Some("r2".into()))));
-        let mapping = r#"{"model": {"path": "a/b", "revision": "r1"}, "lora": {"path": "c/d", "revision": "r2"}}"#;
+        let mapping =
+            r#"{"model": {"path": "a/b", "revision": "r1"}, "lora": {"path": "c/d", "revision": "r2"}}"#;
         assert_eq!(json(mapping).unwrap(), full);
-        assert_eq!(json(r#"{"model": "a/b@r1", "lora": "c/d@r2", "override_architecture": "X"}"#).unwrap(), full);
+        assert_eq!(
+            json(r#"{"model": "a/b@r1", "lora": "c/d@r2", "override_architecture": "X"}"#).unwrap(),
+            full
+        );
         assert_eq!(json(r#""a/b@r1+c/d@r2""#).unwrap(), full);
         let plain = json(r#"{"model": {"path": "x"}, "lora": null}"#).unwrap();
         assert_eq!((plain.to_string().as_str(), plain), ("x", ModelRef::parse("x").unwrap()));

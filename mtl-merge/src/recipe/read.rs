@@ -61,7 +61,8 @@ impl Recipe {
 
 /// All documents of a file.
 pub(super) fn file(path: &Path) -> Result<Vec<Node>> {
-    let complain = |source| Error::Core(mtl_core::Error::Io { action: "read", path: path.to_owned(), source });
+    let complain =
+        |source| Error::Core(mtl_core::Error::Io { action: "read", path: path.to_owned(), source });
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1; // One more, so that too long a file is seen to be too long.
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(complain)?;
@@ -79,7 +80,8 @@ pub(super) fn documents(file: Option<&Path>, text: &str) -> Result<Vec<Node>> {
 }
 
 fn toml_document(file: Option<&Path>, text: &str) -> Result<Vec<Node>> {
-    let root = node::toml(text).map_err(|message| Error::Syntax { file: file.map(Path::to_owned), message })?;
+    let root =
+        node::toml(text).map_err(|message| Error::Syntax { file: file.map(Path::to_owned), message })?;
     Ok(vec![root])
 }
 

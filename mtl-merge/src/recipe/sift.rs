@@ -19,11 +19,8 @@ enum Shape {
 const MODEL: Shape = Shape::Map(&[("model", Shape::Any), ("parameters", Shape::Any)]);
 const SOURCE: Shape =
     Shape::Map(&[("model", Shape::Any), ("layer_range", Shape::Any), ("parameters", Shape::Any)]);
-const SLICE: Shape = Shape::Map(&[
-    ("base_model", Shape::Any),
-    ("sources", Shape::List(&SOURCE)),
-    ("parameters", Shape::Any),
-]);
+const SLICE: Shape =
+    Shape::Map(&[("base_model", Shape::Any), ("sources", Shape::List(&SOURCE)), ("parameters", Shape::Any)]);
 const MODULE: Shape = Shape::Map(&[
     ("models", Shape::List(&MODEL)),
     ("slices", Shape::List(&SLICE)),

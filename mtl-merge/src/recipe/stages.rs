@@ -136,7 +136,8 @@ fn check_names(recipes: &[Recipe]) -> Result<()> {
                 let mut parts = Path::new(name).components();
                 let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
                 if !plain || name.contains(['/', '\\', '@', '+']) {
-                    let message = format!("`{name}` is no name of a folder; use letters, digits, `-`, `_`, `.`");
+                    let message =
+                        format!("`{name}` is no name of a folder; use letters, digits, `-`, `_`, `.`");
                     return complain(recipe, message);
                 }
             }
@@ -210,7 +211,8 @@ mod tests {
 
     #[test]
     fn results_of_stages_are_found_in_their_folder() {
-        let text = [linear("a", &["x"]), linear("", &["a@r+x", "b"]) + "\ntokenizer_source: a"].join("\n---\n");
+        let text =
+            [linear("a", &["x"]), linear("", &["a@r+x", "b"]) + "\ntokenizer_source: a"].join("\n---\n");
         let stages = Stages::from_yaml(&text).unwrap();
         let recipe = stages.list()[1].recipe_in("dir".as_ref());
         let models: Vec<&str> = recipe.models.iter().map(|m| m.model.as_str()).collect();

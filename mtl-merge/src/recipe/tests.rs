@@ -181,7 +181,9 @@ fn published_shapes_are_read_and_keep_their_meaning_through_json() {
 fn stray_keys_and_parameters_of_other_methods_are_warnings() {
     assert_snapshot!(warnings(PUBLISHED[0]), @"");
     assert_snapshot!(warnings(PUBLISHED[4]), @"line 2: x-common: unknown key `x-common`, which is ignored");
-    let text = format!("{HEAD}    parameters: {{weight: 1, normalize: true}}\n    comment: x\ngradient_clipping: 1\n");
+    let text = format!(
+        "{HEAD}    parameters: {{weight: 1, normalize: true}}\n    comment: x\ngradient_clipping: 1\n"
+    );
     assert_snapshot!(warnings(&text), @r#"
 line 7: gradient_clipping: unknown key `gradient_clipping`, which is ignored
 line 6: models[0].comment: unknown key `comment`, which is ignored

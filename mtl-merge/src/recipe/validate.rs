@@ -48,8 +48,9 @@ const KNOWN: [&str; 20] = [
 /// Checks form, names and values; gives what is ignored.
 pub(super) fn validate(recipe: &Recipe, methods: &Methods) -> Result<Vec<Warning>> {
     let unknown = recipe.origin.unknown().iter();
-    let mut found: Vec<(String, String)> =
-        unknown.map(|key| (key.path.clone(), format!("unknown key `{}`, which is ignored", key.key))).collect();
+    let mut found: Vec<(String, String)> = unknown
+        .map(|key| (key.path.clone(), format!("unknown key `{}`, which is ignored", key.key)))
+        .collect();
     let spec = methods.get(&recipe.method)?.spec();
     check_forms(recipe)?;
     if recipe.tokenizer.is_some() && recipe.tokenizer_source.is_some() {
@@ -137,8 +138,7 @@ impl Names<'_> {
         for (name, value) in given {
             let at = format!("{path}.{name}");
             let Some(param) = self.spec.params.iter().find(|p| p.name == name) else {
-                let known =
-                    self.methods.specs().any(|spec| spec.has(name)) || KNOWN.contains(&name.as_str());
+                let known = self.methods.specs().any(|spec| spec.has(name)) || KNOWN.contains(&name.as_str());
                 let similar = mtl_core::registry::nearest(name, self.spec.params.iter().map(|p| p.name));
                 if let (false, Some(similar)) = (known, similar) {
                     return Err(Error::UnknownParameter {
