@@ -1,6 +1,6 @@
 //! Checkpoints named by a command or a configuration, and the files beside their weights.
 use crate::{
-    Error, Result,
+    Error, ModelRef, Result,
     engine::{
         lora::LoraSource,
         source::{FileSource, Source},
@@ -32,26 +32,36 @@ const COMPANIONS: [&str; 11] = [
 
 /// Opens `checkpoint` or `checkpoint+adapter`; `role` says in errors who named it.
 pub(crate) fn open(role: &str, name: &str) -> Result<Box<dyn Source>> {
-    let (path, adapter) = split(name);
+    let (path, adapter) = locate(role, name)?;
     let wrap = |source| Error::Open { role: role.to_owned(), source };
-    let source = Box::new(FileSource::open(path).map_err(wrap)?);
+    let source = Box::new(FileSource::open(&path).map_err(wrap)?);
     Ok(match adapter {
-        Some(adapter) => Box::new(LoraSource::open(source, adapter)?),
+        Some(adapter) => Box::new(LoraSource::open(source, &adapter)?),
         None => source,
     })
 }
 
-fn split(name: &str) -> (&Path, Option<&Path>) {
-    match name.split_once('+') {
-        Some((path, adapter)) => (Path::new(path), Some(Path::new(adapter))),
-        None => (Path::new(name), None),
+/// Where a checkpoint and its adapter are.
+fn locate(role: &str, name: &str) -> Result<(PathBuf, Option<PathBuf>)> {
+    if Path::new(name).exists() {
+        return Ok((name.into(), None)); // Whatever characters its name has.
     }
+    let place = |error: Error| {
+        let message = match error {
+            Error::Recipe { message, .. } => message,
+            other => other.to_string(),
+        };
+        Error::Recipe { path: role.to_owned(), message }
+    };
+    let parsed = ModelRef::parse(name).map_err(place)?;
+    let cwd = Path::new("");
+    Ok((parsed.locate(cwd).map_err(place)?, parsed.locate_lora(cwd).map_err(place)?))
 }
 
 /// The folder of a checkpoint: itself, or where its file lies.
 pub(crate) fn folder(name: &str) -> PathBuf {
-    let (path, _) = split(name);
-    if path.is_dir() { path.to_owned() } else { path.parent().unwrap_or(Path::new(".")).to_owned() }
+    let path = locate("", name).map_or_else(|_| PathBuf::from(name), |(path, _)| path);
+    if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")).to_owned() }
 }
 
 /// Text of a small file, if it is there.
