@@ -31,7 +31,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Tensors that are already in memory, such as those of a study, are [`TensorMap`]s and go through
+//! [`Recipe::from_path`] reads mergekit's configurations as they are, [`Stages`] those of several merges; complaints name
+//! the line. Tensors that are already in memory, such as those of a study, are [`TensorMap`]s and go through
 //! [`Recipe::run_in_memory`]. A method is one type that implements [`MergeMethod`]; its page shows one of a user's own.
 
 mod checkpoint;

@@ -69,13 +69,13 @@ fn every_golden_error_names_place_and_cause() {
     let refusals: Vec<String> = names.filter(|name| *name != "della_epsilon").map(refusal).collect();
     assert_eq!(refusals.len(), 14);
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-recipe: exactly one of `models`, `slices`, `modules` must be given, but there are `models` and `slices`
+models_and_slices.yml:1: recipe: exactly one of `models`, `slices`, `modules` must be given, but there are `models` and `slices`
 missing_weight.yml:3: models[0]: method `linear` requires `weight` of every model, but `inputs/f32/ft1` has none
 unknown_method.yml:1: unknown merge method `tie`; did you mean `ties`?
 slice_lengths.yml:4: slices[0]: all sources must span the same number of layers, but `inputs/f32/ft1` has 3 and `inputs/f32/base` has 2
 slerp_three.yml:3: models: method `slerp` takes exactly 1 model besides the base, but there are 2
 ties_no_base.yml:1: method `ties` needs a `base_model`, but the recipe has none
-shape_mismatch.yml:2: models: all sources must span the same number of layers, but `inputs/tied/ft1` has 2 and `inputs/f32/ft1` has 4
+shape_mismatch.yml:2: models: all sources must span the same number of layers, but `inputs/tied/ft1` has 2 and `inputs/f32/ft1` has 4; their `model.embed_tokens.weight` have shapes [64, 32] and [96, 32]
 the checkpoints do not fit together: `model.embed_tokens.weight` has 45 rows in `inputs/vocab/b/model.safetensors`, but 43 in `inputs/vocab/a/model.safetensors`: the vocabularies differ; add a `tokenizer` section or cut the tables with `--unsafe-truncate-embeddings`; `lm_head.weight` has 45 rows in `inputs/vocab/b/model.safetensors`, but 43 in `inputs/vocab/a/model.safetensors`: the vocabularies differ; add a `tokenizer` section or cut the tables with `--unsafe-truncate-embeddings`
 layer_out_of_range.yml:3: slices[0]: layer_range [2, 6] of `inputs/f32/ft1` is beyond its 4 layers
 missing_model.yml:3: models[0]: `inputs/f32/nope` is not on this machine; looked for `inputs/f32/nope`; nothing is downloaded

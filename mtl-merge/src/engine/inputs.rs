@@ -1,7 +1,7 @@
 //! Which checkpoints' layers go into which layers of the output, whatever the form of the recipe.
 use super::{
     layout::{Layout, Role},
-    source::Source,
+    source::{Source, TensorMeta},
 };
 use crate::{
     Base, Error, MethodSpec, Params, Recipe, Result,
@@ -303,9 +303,10 @@ fn ranges(
         match &first {
             Some((length, other)) if *length != range.len() => {
                 return complain(format!(
-                    "all sources must span the same number of layers, but `{}` has {} and `{other}` has {length}",
+                    "all sources must span the same number of layers, but `{}` has {} and `{other}` has {length}{}",
                     model.name,
-                    range.len()
+                    range.len(),
+                    opened.iter().find(|o| o.name == *other).map_or_else(String::new, |o| shapes(model, o))
                 ));
             }
             Some(_) => {}
@@ -314,6 +315,17 @@ fn ranges(
         ranges.push(range);
     }
     Ok(ranges)
+}
+
+/// The first tensor that two checkpoints have in different shapes, if there is one: they may be of different models.
+fn shapes(a: &Opened<'_>, b: &Opened<'_>) -> String {
+    let (a, b) = (&a.source, &b.source);
+    let pairs = a.tensors().iter().filter_map(|t| Some((t, &b.tensors()[b.find(&t.name)?])));
+    let different = pairs.into_iter().find(|(t, other)| t.shape != other.shape);
+    let tell = |(t, other): (&TensorMeta, &TensorMeta)| {
+        format!("; their `{}` have shapes {:?} and {:?}", t.name, t.shape, other.shape)
+    };
+    different.map(tell).unwrap_or_default()
 }
 
 /// Names within layer `j` of the cut, in the first part's order.

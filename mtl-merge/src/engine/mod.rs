@@ -254,7 +254,7 @@ impl Engine {
         base: Option<&TensorMap>,
         models: &[&TensorMap],
     ) -> Result<TensorMap> {
-        self.validate(recipe)?;
+        self.validate(recipe)?.iter().for_each(|remark| tracing::warn!("{remark}"));
         let opened = sources_in_memory(recipe, base, models)?;
         let plan = Plan::new(recipe, &self.methods, opened, self.leave).map_err(|e| recipe.explain(e))?;
         self.install(|| self.collect(&plan))?

@@ -38,6 +38,7 @@ impl Origin {
     pub(super) fn new(file: Option<&Path>, root: &Node, unknown: Vec<Unknown>) -> Self {
         let mut lines = BTreeMap::new();
         collect(root, String::new(), &mut lines);
+        lines.insert("recipe".to_owned(), root.line); // For what concerns the whole.
         Self(Arc::new(Inner { file: file.map(Path::to_owned), lines, unknown }))
     }
 

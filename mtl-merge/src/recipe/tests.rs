@@ -224,9 +224,9 @@ fn values_are_checked_at_every_level_and_leaf() {
 
 #[test]
 fn forms_models_and_bases_are_checked_without_files() {
-    assert_snapshot!(error("merge_method: linear\n"), @"recipe: exactly one of `models`, `slices`, `modules` must be given, but there is none");
-    assert_snapshot!(error("merge_method: linear\nmodels: []\n"), @"recipe: exactly one of `models`, `slices`, `modules` must be given, but there is none");
-    assert_snapshot!(error("models: [{model: a}]\n"), @"recipe: missing field `merge_method`");
+    assert_snapshot!(error("merge_method: linear\n"), @"line 1: recipe: exactly one of `models`, `slices`, `modules` must be given, but there is none");
+    assert_snapshot!(error("merge_method: linear\nmodels: []\n"), @"line 1: recipe: exactly one of `models`, `slices`, `modules` must be given, but there is none");
+    assert_snapshot!(error("models: [{model: a}]\n"), @"line 1: recipe: missing field `merge_method`");
     assert_snapshot!(error("merge_method: linear\nmodules: {m: {parameters: {weight: 1}}}\n"), @"line 2: modules.m: exactly one of `models`, `slices` must be given, but there is none");
     assert_snapshot!(error("merge_method: linear\nmodels: [{model: a}, {model: a}]\nparameters: {weight: 1}\n"), @"line 2: models[1] repeats models[0]: `a`");
     assert_snapshot!(error("merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n- model: b\n"), @"line 4: models[1]: method `linear` requires `weight` of every model, but `b` has none");
@@ -241,8 +241,8 @@ fn forms_models_and_bases_are_checked_without_files() {
 #[test]
 fn texts_that_are_no_recipe_are_refused() {
     assert_snapshot!(error(""), @"there is no recipe in the text");
-    assert_snapshot!(error("hello"), @"recipe: expected keys such as `merge_method` and `models`, each with a value");
-    assert_snapshot!(error("- 1\n- 2\n"), @"recipe: expected keys such as `merge_method` and `models`, each with a value");
+    assert_snapshot!(error("hello"), @"line 1: recipe: expected keys such as `merge_method` and `models`, each with a value");
+    assert_snapshot!(error("- 1\n- 2\n"), @"line 1: recipe: expected keys such as `merge_method` and `models`, each with a value");
     assert_snapshot!(error("name: a\n---\nname: b\n"), @"there are 2 recipes in the text; they are stages of one merge");
     assert_snapshot!(error("merge_method: linear\nmodels: a\n"), @r#"line 2: models: invalid type: string "a", expected a sequence"#);
     assert_snapshot!(error("merge_method: linear\nmodels: [a]\n"), @r#"line 2: models[0]: invalid type: string "a", expected a model: {model, parameters}"#);
