@@ -19,7 +19,7 @@ fn files_that_do_not_fit_are_reported_together() {
     let w = [0.0_f32; 6];
     dir.write("a", &[ParamView::f32("w", &[2, 3], &w), ids(&[1, 2]), ParamView::f32("only", &[1], &[0.0])]);
     dir.write("b", &[ParamView::f32("w", &[3, 2], &w), ParamView::f32("ids", &[2], &[1.0, 2.0])]);
-    assert_snapshot!(dir.refusal(&dir.linear(&["a", "b"])), @"");
+    assert_snapshot!(dir.refusal(&dir.linear(&["a", "b"])), @"the checkpoints do not fit together: `ids` is F32 in `b`, but U8 in `a`; `only` of `a` is missing from `b`; `w` has shape [3, 2] in `b`, but [2, 3] in `a`");
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn integers_are_copied_when_equal_and_refused_when_not() {
     assert_eq!(*out.f32s("w").unwrap(), [1.5]);
     drop(out);
     fs::remove_file(dir.path("out.safetensors")).unwrap();
-    assert_snapshot!(dir.refusal(&dir.linear(&["a", "b", "c"])), @"");
+    assert_snapshot!(dir.refusal(&dir.linear(&["a", "b", "c"])), @"`step` holds I64, which can only be copied, but differs between `a` and `c`");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn values_that_are_not_finite_are_named() {
     dir.vector("a", &[1.0; 10])
         .vector("b", &[1.0, f32::NAN, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     let both = dir.linear(&["a", "b"]);
-    assert_snapshot!(dir.refusal(&both), @"");
+    assert_snapshot!(dir.refusal(&both), @"`w` in `b` has 2 NaN or infinite values, the first at element 1");
     Engine::default().allow_non_finite(true).run(&both, dir.path("out.safetensors").as_ref()).unwrap();
     let out = ParamFile::open(dir.path("out.safetensors")).unwrap();
     let values = out.f32s("w").unwrap().into_owned();
@@ -54,9 +54,9 @@ fn values_that_are_not_finite_are_named() {
     fs::remove_file(dir.path("out.safetensors")).unwrap();
     dir.vector("big", &[1.0, 7e4]).vector("one", &[1.0, 1.0]);
     let half = Recipe::new("linear").model(dir.path("big"), 1.0).out_dtype(FloatType::F16);
-    assert_snapshot!(dir.refusal(&half), @"");
+    assert_snapshot!(dir.refusal(&half), @"merged `w` overflows float16 at element 1; choose a wider `out_dtype` or smaller weights");
     let huge = Recipe::new("linear").model(dir.path("big"), 1e38).parameter("normalize", false);
-    assert_snapshot!(dir.refusal(&huge), @"");
+    assert_snapshot!(dir.refusal(&huge), @"merged `w` overflows float32 at element 1; choose a wider `out_dtype` or smaller weights");
     let edge = half.model(dir.path("one"), 2.0); // 70000/3 + 2/3 fits again.
     assert_eq!(dir.run(&edge).f32s("w").unwrap()[1], 23328.0);
 }
@@ -66,7 +66,7 @@ fn a_missing_or_damaged_checkpoint_is_named_with_its_place_in_the_recipe() {
     let dir = Folder::new();
     dir.vector("a", &[1.0]);
     fs::write(dir.path("junk"), b"hello").unwrap();
-    assert_snapshot!(dir.refusal(&dir.linear(&["a", "nowhere"])), @"");
+    assert_snapshot!(dir.refusal(&dir.linear(&["a", "nowhere"])), @"models[1]: cannot read `nowhere`: No such file or directory (os error 2)");
     assert!(dir.refusal(&dir.linear(&["junk", "a"])).starts_with("models[0]: `junk`: "));
     let ta = Recipe::new("task_arithmetic").base(dir.path("gone")).model(dir.path("a"), 1.0);
     assert!(dir.refusal(&ta).starts_with("base_model: cannot read `gone`"));
@@ -78,9 +78,9 @@ fn one_checkpoint_under_two_names_is_a_duplicate() {
     let dir = Folder::new();
     dir.vector("a", &[1.0]);
     std::os::unix::fs::symlink(dir.path("a"), dir.path("alias")).unwrap();
-    assert_snapshot!(dir.refusal(&dir.linear(&["a", "alias"])), @"");
+    assert_snapshot!(dir.refusal(&dir.linear(&["a", "alias"])), @"models[1] repeats models[0]: `alias`");
     let ta = Recipe::new("task_arithmetic").base(dir.path("a")).model(dir.path("alias"), 1.0);
-    assert_snapshot!(dir.refusal(&ta), @"");
+    assert_snapshot!(dir.refusal(&ta), @"models[0] repeats base_model: `alias`");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn empty_and_scalar_tensors_come_through() {
 fn memory_inputs_must_be_those_of_the_recipe() {
     let map = mtl_merge::TensorMap::new();
     let recipe = Recipe::new("task_arithmetic").base("p").model("a", 1.0);
-    assert_snapshot!(recipe.run_in_memory(None, &[&map, &map]).unwrap_err(), @"");
+    assert_snapshot!(recipe.run_in_memory(None, &[&map, &map]).unwrap_err(), @"the recipe has 1 model and a base, but 2 models and no base in memory");
 }
 
 #[test]
@@ -176,10 +176,10 @@ fn a_random_method_draws_one_stream_per_tensor_and_model_however_tensors_are_cut
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(2))]
     #[test]
     fn bytes_do_not_depend_on_threads_memory_or_shards(
-        seed in 0_u64..1000, sizes in prop::collection::vec(0_usize..400_000, 1..5), mib in 1_usize..3,
+        seed in 0_u64..1000, sizes in prop::collection::vec(0_usize..300_000, 2..4), mib in 1_usize..3,
     ) {
         let dir = Folder::new();
         let names: Vec<String> = (0..sizes.len()).map(|i| format!("layer.{i}")).collect();
@@ -196,15 +196,15 @@ proptest! {
         let ta = Recipe::new("task_arithmetic").base(dir.path("a")).model(dir.path("b"), 0.3).model(dir.path("c"), 0.9);
         let random = Recipe::new("dropout").input(dir.path("a")).input(dir.path("b")).seed(Seed(seed));
         for (i, recipe) in [ta.out_dtype(FloatType::Bf16), random, dir.linear(&["a", "b", "c"])].iter().enumerate() {
-            let first = format!("{i}-first");
+            let first = format!("{i}/first/out");
             let run = |name: &str, threads, shard_bytes| {
                 let engine = engine().threads(threads).max_memory_mib(mib).shard_bytes(shard_bytes);
                 engine.run(recipe, dir.path(name).as_ref()).unwrap()
             };
             run(&first, 1, 0);
             let whole = ParamStore::open(dir.path(&first)).unwrap();
-            for (threads, shard_bytes) in [(2, 0), (5, 0), (1, 1), (2, 500_000), (5, 1_000_000)] {
-                let name = format!("{i}-{threads}-{shard_bytes}");
+            for (threads, shard_bytes) in [(2, 0), (5, 0), (1, 1), (5, 1_000_000)] {
+                let name = format!("{i}/{threads}-{shard_bytes}/out");
                 run(&name, threads, shard_bytes);
                 if shard_bytes == 0 {
                     prop_assert!(dir.content(&first) == dir.content(&name));

@@ -74,6 +74,33 @@ mod tests {
     fn the_card_names_method_models_and_recipe() {
         static SPEC: MethodSpec = MethodSpec::new("linear", "Model soups", "arXiv 2203.05482");
         let recipe = Recipe::new("linear").base("base").model("a", 1.0);
-        insta::assert_snapshot!(card("merged", &recipe, &SPEC, &["base", "a"], "merge_method: linear\n"), @"");
+        insta::assert_snapshot!(card("merged", &recipe, &SPEC, &["base", "a"], "merge_method: linear\n"), @r#"
+        ---
+        library_name: transformers
+        tags:
+        - merge
+        - mtl-merge
+        ---
+        # merged
+
+        The weights of this model are a combination of the weights of other models; nothing was trained.
+        They were merged by mtl-merge 0.1.0 with the method `linear` (Model soups, arXiv 2203.05482).
+
+        ## Base model
+
+        - `base`
+
+        ## Merged models
+
+        - `a`
+
+        ## Recipe
+
+        Running `mtl-merge` with this recipe on the same models gives the same bytes again.
+
+        ```yaml
+        merge_method: linear
+        ```
+        "#);
     }
 }

@@ -183,18 +183,18 @@ mod tests {
         let changes =
             Changes { dtype: Some(FloatType::Bf16), vocab_size: Some(9), untied: true, ..Changes::default() };
         let to = |json: &str| Value::Object(config(json).changed(&changes, &|_| ())).to_string();
-        assert_snapshot!(to(r#"{"dtype": "float32", "vocab_size": 5}"#), @"");
-        assert_snapshot!(to(r#"{"text_config": {"torch_dtype": "float32", "vocab_size": 5, "tie_word_embeddings": true}}"#), @"");
-        assert_snapshot!(to("{}"), @"");
+        assert_snapshot!(to(r#"{"dtype": "float32", "vocab_size": 5}"#), @r#"{"dtype":"bfloat16","tie_word_embeddings":false,"vocab_size":9}"#);
+        assert_snapshot!(to(r#"{"text_config": {"torch_dtype": "float32", "vocab_size": 5, "tie_word_embeddings": true}}"#), @r#"{"text_config":{"tie_word_embeddings":false,"torch_dtype":"bfloat16","vocab_size":9},"tie_word_embeddings":false,"torch_dtype":"bfloat16"}"#);
+        assert_snapshot!(to("{}"), @r#"{"tie_word_embeddings":false,"torch_dtype":"bfloat16","vocab_size":9}"#);
     }
 
     #[test]
     fn what_is_no_configuration_is_refused() {
         let error = |bytes: &[u8]| ModelConfig::parse(bytes).unwrap_err();
-        assert_snapshot!(error(b"[1]"), @"");
-        assert_snapshot!(error(b"{\"a\": "), @"");
-        assert_snapshot!(error(b"version https://git-lfs.github.com/spec/v1"), @"");
-        assert_snapshot!(error("[".repeat(10_000).as_bytes()), @"");
-        assert_snapshot!(error(&vec![b' '; (16 << 20) + 1]), @"");
+        assert_snapshot!(error(b"[1]"), @"is no model configuration: expected a JSON object");
+        assert_snapshot!(error(b"{\"a\": "), @"is no model configuration: EOF while parsing a value at line 1 column 6");
+        assert_snapshot!(error(b"version https://git-lfs.github.com/spec/v1"), @"is a Git LFS pointer, not the data; fetch the file with `git lfs pull`");
+        assert_snapshot!(error("[".repeat(10_000).as_bytes()), @"is no model configuration: recursion limit exceeded at line 1 column 128");
+        assert_snapshot!(error(&vec![b' '; (16 << 20) + 1]), @"is longer than 16 MiB; that is no model configuration");
     }
 }

@@ -33,7 +33,8 @@ impl Folder {
         let names: Vec<String> = (0..tensors).map(|i| format!("model.layers.{i}.w")).collect();
         let values: Vec<f32> =
             (0..n).map(|i| ((i * 7919 + seed * 31) % 1013) as f32 / 1013.0 - 0.5).collect();
-        let views: Vec<_> = names.iter().map(|name| ParamView::f32(name, &[n], &values)).collect();
+        let shape = [n];
+        let views: Vec<_> = names.iter().map(|name| ParamView::f32(name, &shape, &values)).collect();
         self.write(&format!("{name}/model.safetensors"), &views);
         self.text(&format!("{name}/config.json"), config)
     }
