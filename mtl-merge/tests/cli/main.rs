@@ -75,6 +75,7 @@ impl Answer {
 }
 
 fn write(path: &Path, values: &[f32]) {
-    let view = ParamView::f32("layers.0.w", &[values.len()], values);
+    let shape = [values.len()];
+    let view = ParamView::f32("layers.0.w", &shape, values);
     write_params(path, &Default::default(), &[view]).unwrap();
 }
