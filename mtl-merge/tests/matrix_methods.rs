@@ -392,28 +392,28 @@ fn statistics_that_do_not_suit_are_named() {
     let ones = |shape: [usize; 2]| (shape.to_vec(), vec![1.0; shape[0] * shape[1]]);
 
     let recipe = with_statistics(&files, "fisher", weights, &[ones([8, 6]), ones([8, 6]), ones([6, 8])]);
-    insta::assert_snapshot!(message(&recipe), @"");
+    insta::assert_snapshot!(message(&recipe), @"`layer.weight` in the fisher statistics `DIR/statistics2.safetensors` has shape [6, 8], but must have [8, 6]");
     let mut negative = ones([8, 6]);
     negative.1[7] = -1.0;
     let recipe = with_statistics(&files, "fisher", weights, &[negative, ones([8, 6]), ones([8, 6])]);
-    insta::assert_snapshot!(message(&recipe), @"");
+    insta::assert_snapshot!(message(&recipe), @"`layer.weight` in the fisher statistics `DIR/statistics0.safetensors` holds NaN, infinity or negative numbers");
     let other = Model::from([("other".to_owned(), ones([8, 6]))]);
     files.write("statistics1", &other);
-    insta::assert_snapshot!(message(&with_path(&recipe, 0, &files.path("statistics1"))), @"");
-    insta::assert_snapshot!(message(&with_path(&recipe, 2, &files.path("nowhere"))), @"");
+    insta::assert_snapshot!(message(&with_path(&recipe, 0, &files.path("statistics1"))), @"`layer.weight` in the fisher statistics `DIR/statistics1.safetensors` is missing");
+    insta::assert_snapshot!(message(&with_path(&recipe, 2, &files.path("nowhere"))), @"parameter `fisher`: cannot read `DIR/nowhere.safetensors`: No such file or directory (os error 2)");
     let mut without = recipe.clone();
     without.models[1].parameters.clear();
-    insta::assert_snapshot!(message(&without), @"");
+    insta::assert_snapshot!(message(&without), @"models[1]: method `fisher` requires `fisher` of every model, but `DIR/model1.safetensors` has none");
 
     let mut skew = ones([6, 6]);
     skew.1[1] = 2.0;
     let recipe = with_statistics(&files, "regmean", weights, &[ones([6, 6]), skew, ones([6, 6])]);
-    insta::assert_snapshot!(message(&recipe), @"");
+    insta::assert_snapshot!(message(&recipe), @"`layer.weight` in the gram statistics `DIR/statistics1.safetensors` is not symmetric: elements [1, 0] and [0, 1] are 1 and 2");
     files.write("statistics1", &other);
-    insta::assert_snapshot!(message(&recipe), @"");
+    insta::assert_snapshot!(message(&recipe), @"`layer.weight` in the gram statistics `DIR/statistics1.safetensors` is missing");
     let zeros = (vec![6, 6], vec![0.0; 36]);
     let recipe = with_statistics(&files, "regmean", weights, &[zeros.clone(), zeros.clone(), zeros]);
-    insta::assert_snapshot!(message(&recipe), @"");
+    insta::assert_snapshot!(message(&recipe), @"method `regmean` cannot merge `layer.weight`: its system of equations is singular; with a filter, `matrix_rule: false` spares single tensors");
 }
 
 fn with_path(recipe: &Recipe, model: usize, path: &str) -> Recipe {
@@ -452,11 +452,11 @@ fn wrong_parameters_are_refused() {
     let (base, deltas) = (model(&case["theta0"]), models(&case["task_vectors"]));
     let files = Files::new();
     let message = |recipe: Recipe| files.try_run(&recipe, 1).unwrap_err().to_string();
-    insta::assert_snapshot!(message(files.recipe("emr", &base, &deltas).parameter("task", 3.0)), @"");
-    insta::assert_snapshot!(message(files.recipe("wudi", &base, &deltas).parameter("solver", "newton")), @"");
+    insta::assert_snapshot!(message(files.recipe("emr", &base, &deltas).parameter("task", 3.0)), @"parameters.task must be one number for all tensors, that of a model (0, 1, 2), but is 3");
+    insta::assert_snapshot!(message(files.recipe("wudi", &base, &deltas).parameter("solver", "newton")), @"parameters.solver must be `adam` or `closed_form`, but is `newton`");
     let mixed: ParamValue =
         serde_json::from_str(r#"[{"filter": "w0", "value": 0.1}, {"value": 0.2}]"#).unwrap();
-    insta::assert_snapshot!(message(files.recipe("pcb", &base, &deltas).parameter("ratio", mixed)), @"");
+    insta::assert_snapshot!(message(files.recipe("pcb", &base, &deltas).parameter("ratio", mixed)), @"method `pcb` cannot merge `w1`: its `ratio` is 0.2, that of other tensors 0.1, but quantiles of the whole model decide; give one number");
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn what_a_matrix_takes_is_checked_against_the_limit() {
     let run = |recipe: &Recipe, mib| {
         Engine::default().threads(1).max_memory_mib(mib).run(recipe, Path::new(&files.path("out")))
     };
-    insta::assert_snapshot!(run(&recipe, 16).unwrap_err(), @"");
+    insta::assert_snapshot!(run(&recipe, 16).unwrap_err(), @"`w` takes 42 MiB with method `tsv_m`, but the limit is 16 MiB; raise `--max-memory`");
     run(&recipe.parameter("matrix_rule", false), 16).unwrap();
 }
 

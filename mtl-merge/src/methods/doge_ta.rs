@@ -109,7 +109,7 @@ impl MergeMethod for DogeTa {
     fn workspace(&self, shape: &[usize], models: usize, params: &Resolved) -> Option<usize> {
         let rule = shape.len() == 2 && params.flag(MATRIX_RULE.name).unwrap_or(true);
         // Task vectors and their decompositions; then the correction, its gradient and two moments.
-        Some(if rule { bytes(shape, models + 4 + 5 * models.min(rayon::current_num_threads())) } else { 0 })
+        Some(if rule { bytes(shape, models + 4 + 11 * models.min(rayon::current_num_threads())) } else { 0 })
     }
 
     fn prepare<'t>(&self, tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>> {

@@ -44,7 +44,7 @@ impl MergeMethod for IsoC {
 
     fn workspace(&self, shape: &[usize], _models: usize, params: &Resolved) -> Option<usize> {
         let rule = shape.len() == 2 && params.flag(MATRIX_RULE.name).unwrap_or(true);
-        Some(if rule { bytes(shape, 8) } else { 0 }) // Sum, factors, result and scratch.
+        Some(if rule { bytes(shape, 14) } else { 0 }) // Sum, factors, result and scratch.
     }
 
     fn prepare<'t>(&self, tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>> {

@@ -45,8 +45,8 @@ impl MergeMethod for TsvM {
 
     fn workspace(&self, shape: &[usize], models: usize, params: &Resolved) -> Option<usize> {
         let rule = shape.len() == 2 && params.flag(MATRIX_RULE.name).unwrap_or(true);
-        // Per decomposition the task vector, both factors and as much scratch.
-        Some(if rule { bytes(shape, 4 + 6 * models.min(rayon::current_num_threads())) } else { 0 })
+        // A decomposition takes up to 11 times the matrix, two polar factors are formed at once.
+        Some(if rule { bytes(shape, 4 + 11 * models.max(2).min(rayon::current_num_threads())) } else { 0 })
     }
 
     fn prepare<'t>(&self, tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>> {

@@ -78,7 +78,7 @@ impl MergeMethod for Wudi {
         }
         let all = bytes(shape, models + 1);
         Some(if params.text("solver") == Some("closed_form") {
-            all.saturating_add(bytes(shape, 6 * models))
+            all.saturating_add(bytes(shape, 11 * models))
         } else {
             // Task vectors, their sum, gradient, two moments; the normal matrix where it is the cheaper way.
             let square = if normal_is_cheaper(rows, cols, models) { bytes(&[cols, cols], 1) } else { 0 };
