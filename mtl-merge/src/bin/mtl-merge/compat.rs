@@ -44,7 +44,7 @@ impl Ignored {
 impl FromArgMatches for Ignored {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         if matches.get_flag("trust-remote-code") {
-            let message = "`--trust-remote-code` is refused: no code of a checkpoint is ever run\n";
+            let message = "`--trust-remote-code` is refused: no code of a checkpoint is ever run";
             return Err(clap::Error::raw(ErrorKind::InvalidValue, message));
         }
         let given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
