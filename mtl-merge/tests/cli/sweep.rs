@@ -28,7 +28,17 @@ fn points_are_merged_evaluated_recorded_and_not_computed_again() {
     let lab = lab();
     let answer =
         lab.run(&format!("{SWEEP} --grid lambda=0.1:0.3:0.1 --grid models[1].weight=0.5,1")).expect(1);
-    assert_snapshot!(answer.out, @"");
+    assert_snapshot!(answer.out, @"
+    pareto  lambda  models[1].weight   loss  error
+    *          0.1                 1  29.00
+    *          0.3                 1  29.00
+               0.1               0.5  31.00
+               0.3               0.5  31.00
+               0.2               0.5         the command failed (exit status: 3); it said: no model
+               0.2                 1         the command failed (exit status: 3); it said: no model
+
+    * no other point is better in all of: loss (less)
+    ");
     assert!(answer.err.contains("2 of 6 points failed"), "{}", answer.err);
     let calls = || fs::read_to_string(lab.path("calls")).unwrap().lines().count();
     assert_eq!(calls(), 6);
@@ -67,6 +77,13 @@ fn mistakes_are_told_before_anything_is_merged() {
     }
     told += &lab.run("sweep c.json out --grid lambda=1 --eval 'sh eval.sh'").expect(2).err;
     told += &lab.run(&format!("{SWEEP} --grid lambda=1 --minimize speed")).expect(2).err;
-    assert_snapshot!(told, @"");
+    assert_snapshot!(told, @"
+    error: parameters: method `task_arithmetic` has no parameter `lamda`; did you mean `lambda`?
+    error: --grid lambda=1:0:1: from 1 no step of 1 leads to 0
+    error: --grid models[2].weight: the recipe has 2 models
+    error: parameters.lambda must be a finite number, but is `x`
+    error: `--eval sh eval.sh` must contain {model}, where the merged folder is put
+    error: `--minimize speed` is not among the metrics of `--metric`
+    ");
     assert!(!lab.path("out").exists());
 }

@@ -262,12 +262,13 @@ pub(crate) struct Diff {
 Examples:
   mtl-merge sweep config.yml sweep/ --grid lambda=0.1:1.0:0.1 --eval 'python eval.py {model}'
   mtl-merge sweep config.yml sweep/ --grid 'models[0].weight=0.2,0.4' --grid density=0.3:0.9:0.2 \\
-      --eval './eval.sh {model} {name}' --metric digits --metric letters --metric loss --minimize loss
+      --eval './eval.sh {model} {name}' --metric digits --metric loss --minimize loss
 
-The command is run without a shell; its arguments may contain {model}, the merged folder, and {name}, the point's name.
-The last line it prints must be a JSON object of metrics or a number, which is then called `score`.
-Its output is kept in OUT/logs, the results in OUT/sweep.csv and OUT/sweep.json; points that are there already are not
-computed again. A bare name such as `weight` replaces the values of all models.")]
+The command is run without a shell; its arguments may contain {model}, the merged folder, and {name}, \
+the point's name. The last line it prints must be a JSON object of metrics or a number, which is then \
+called `score`. Its output is kept in OUT/logs, the results in OUT/sweep.csv and OUT/sweep.json; points \
+that are there already are not computed again. A bare name such as `weight` replaces the values of all \
+models.")]
 pub(crate) struct Sweep {
     /// Recipe.
     pub(crate) config: PathBuf,

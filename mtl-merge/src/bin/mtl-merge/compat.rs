@@ -44,7 +44,7 @@ impl Ignored {
 impl FromArgMatches for Ignored {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         if matches.get_flag("trust-remote-code") {
-            let message = "`--trust-remote-code` is refused: no code of a checkpoint is ever run\n";
+            let message = "`--trust-remote-code` is refused: no code of a checkpoint is ever run";
             return Err(clap::Error::raw(ErrorKind::InvalidValue, message));
         }
         let given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
@@ -69,19 +69,23 @@ impl FromArgMatches for Ignored {
 
 impl Args for Ignored {
     fn augment_args(mut command: Command) -> Command {
-        const HEADING: &str = "Accepted as options of mergekit, without effect";
+        const HEADING: &str = "Options of mergekit, accepted without effect";
         for (name, no, why) in SWITCHES {
             let flag = |id: &'static str| {
                 let arg = Arg::new(id).long(id).action(ArgAction::SetTrue);
                 arg.hide_short_help(true).help_heading(HEADING)
             };
-            let help = if why.is_empty() { "Refused: no code of a checkpoint is ever run" } else { why };
+            let help = match why {
+                "" => "Refused: no code of a checkpoint is ever run".to_owned(),
+                why => format!("Without effect: {why}"),
+            };
             command = command.arg(flag(name).overrides_with(no).help(help));
             command = command.arg(flag(no).hide(true));
         }
         for (name, why) in VALUES {
             let arg = Arg::new(name).long(name).value_name("VALUE").action(ArgAction::Set);
-            command = command.arg(arg.hide_short_help(true).help_heading(HEADING).help(why));
+            command = command
+                .arg(arg.hide_short_help(true).help_heading(HEADING).help(format!("Without effect: {why}")));
         }
         command
     }

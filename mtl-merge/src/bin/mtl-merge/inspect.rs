@@ -104,15 +104,17 @@ fn relate(base: &str, args: &args::Inspect) -> anyhow::Result<u8> {
 }
 
 fn related(base: &str, stats: &TaskVectorStats, names: &[String]) -> String {
+    let columns = columns(names);
     let mut norms = Table::new(&["model", "‖τ‖", "‖τ‖/‖base‖"]);
-    for (name, &norm) in names.iter().zip(&stats.norms) {
+    for ((column, name), &norm) in columns.iter().zip(names).zip(&stats.norms) {
         let share = if stats.base_norm > 0.0 { number(norm / stats.base_norm) } else { "-".to_owned() };
-        norms.row(&[name, &number(norm), &share]);
+        let label = if column == name { name.clone() } else { format!("{column} {name}") };
+        norms.row(&[label, number(norm), share]);
     }
     let matrix = |values: &[Vec<f64>]| {
         let mut table =
-            Table::new(&[&[""][..], &names.iter().map(String::as_str).collect::<Vec<_>>()].concat());
-        for (name, row) in names.iter().zip(values) {
+            Table::new(&[&[""][..], &columns.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        for (name, row) in columns.iter().zip(values) {
             let cells = row.iter().map(|x| format!("{x:.4}"));
             table.row(&std::iter::once(name.clone()).chain(cells).collect::<Vec<_>>());
         }
@@ -130,7 +132,7 @@ fn related(base: &str, stats: &TaskVectorStats, names: &[String]) -> String {
         matrix(&stats.cosine),
         matrix(&stats.sign_conflict),
         100.0 * stats.any_conflict,
-        profile(stats, names, number)
+        profile(stats, &columns, number)
     )
 }
 
@@ -142,6 +144,14 @@ fn profile(stats: &TaskVectorStats, names: &[String], write: fn(f64) -> String) 
         table.row(&[part.part.clone(), write(part.base_norm)].into_iter().chain(norms).collect::<Vec<_>>());
     }
     table
+}
+
+/// Heads of columns: the names, or numbers where a name is long.
+fn columns(names: &[String]) -> Vec<String> {
+    if names.iter().all(|name| name.chars().count() <= 20) {
+        return names.to_vec();
+    }
+    (1..=names.len()).map(|i| format!("[{i}]")).collect()
 }
 
 /// Names without the folders they share, for tables and plots.

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             say("interrupted; run the same command again to go on");
             return INTERRUPTED;
         }
-        say(&format!("error: {e:#}"));
+        say(&format!("error: {}", tell(&e)));
         USAGE
     }))
 }
@@ -59,6 +59,15 @@ fn log(verbosity: u8) {
     let level = [LevelFilter::WARN, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbosity.min(2))];
     let filter = EnvFilter::builder().with_env_var("MTL_LOG").with_default_directive(level.into());
     tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
+}
+
+/// The error and its causes, each once: many messages contain that of their cause already.
+fn tell(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.is_empty() {
+        true => cause,
+        false if told.contains(&cause) => told,
+        false => format!("{told}: {cause}"),
+    })
 }
 
 /// A line to stderr; a closed stderr is nobody's fault.

@@ -59,7 +59,8 @@ pub(super) fn draw(map: &HeatMap<'_>) -> anyhow::Result<Canvas> {
     let bar = right + 22.0;
     let total = (bar + 84.0 + MARGIN).max(MARGIN * 2.0 + width(map.title, TITLE)?);
     let tall = bottom.max(top + 110.0);
-    let mut canvas = Canvas::new(total, tall + if upright { below_names + 14.0 } else { 26.0 } + MARGIN);
+    let named = bottom + if upright { below_names + 14.0 } else { 26.0 };
+    let mut canvas = Canvas::new(total, named.max(tall) + MARGIN);
     canvas.text((MARGIN, MARGIN + TITLE / 2.0), map.title, TITLE, INK, Anchor::Start);
     let (low, high) = map.range;
     for (i, row) in map.values.iter().enumerate() {

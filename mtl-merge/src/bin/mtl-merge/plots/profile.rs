@@ -62,16 +62,21 @@ pub(super) fn draw(profile: &[PartNorms], names: &[String]) -> anyhow::Result<Ca
         }
     }
     canvas.text(((left + right) / 2.0, bottom + 38.0), "layer", LABEL, INK, Anchor::Middle);
-    let measure = "‖τ‖ / ‖base‖, %";
+    let measure = "norm of τ, % of the base's norm";
     canvas.upwards((MARGIN + LABEL / 2.0, (top + bottom) / 2.0), measure, LABEL, INK, Anchor::Middle);
 
     for (model, name) in names.iter().enumerate() {
         let color = SERIES[model % SERIES.len()];
         let mut points = Vec::new();
         for (i, part) in profile.iter().enumerate() {
-            match relative(part, model) {
-                Some(value) => points.push((x(i), y(value))),
-                None => flush(&mut canvas, &mut points, model, color),
+            // What lies outside the layers is no step of their sequence.
+            let outside = is_outside(&part.part);
+            if outside {
+                flush(&mut canvas, &mut points, model, color);
+            }
+            points.extend(relative(part, model).map(|value| (x(i), y(value))));
+            if outside || relative(part, model).is_none() {
+                flush(&mut canvas, &mut points, model, color);
             }
         }
         flush(&mut canvas, &mut points, model, color);
@@ -95,11 +100,16 @@ fn flush(canvas: &mut Canvas, points: &mut Vec<(f64, f64)>, model: usize, color:
 
 /// Discs and squares in turn, so that colour is not the only difference.
 fn marker(canvas: &mut Canvas, (x, y): (f64, f64), model: usize, color: Rgb) {
-    if model % 2 == 0 {
+    // The colours repeat after eight models: the marks then change places.
+    if (model + model / SERIES.len()).is_multiple_of(2) {
         canvas.disc((x, y), 3.0, color);
     } else {
         canvas.rect((x - 2.8, y - 2.8), (x + 2.8, y + 2.8), color);
     }
+}
+
+fn is_outside(part: &str) -> bool {
+    part == "before" || part == "after"
 }
 
 /// The number of a layer, or the name of what lies outside the layers.

@@ -188,7 +188,7 @@ impl Sweep<'_> {
         }
         let (metrics, error) = match outcome {
             Ok(metrics) => (metrics, None),
-            Err(e) => (Default::default(), Some(format!("{e:#}"))),
+            Err(e) => (Default::default(), Some(crate::tell(&e))),
         };
         let (name, key, values) = (task.name.clone(), task.key.clone(), task.values.clone());
         Ok(Some(Point { name, key, values, metrics, error, seconds: started.elapsed().as_secs_f64() }))

@@ -117,6 +117,9 @@ impl Results {
         let table = self.table(&points, number, more);
         let aim = |m: &String| format!("{m} ({})", if self.minimize.contains(m) { "less" } else { "more" });
         let aims: Vec<String> = self.metrics.iter().map(aim).collect();
+        if self.pareto.is_empty() {
+            return Ok(table.to_string());
+        }
         Ok(format!("{table}\n* no other point is better in all of: {}\n", aims.join(", ")))
     }
 }
