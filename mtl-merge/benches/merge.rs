@@ -44,7 +44,7 @@ fn run(bencher: Bencher<'_, '_>, method: &str, models: usize, dtype: Dtype) {
         checkpoint(&file, dtype, model as u64);
         recipe = recipe.model(file.to_string_lossy(), 0.3);
     }
-    let out = path("merged".into());
+    let out = path("merged.safetensors".into());
     let report = Engine::default().run(&recipe, &out).unwrap();
     bencher
         .counter(BytesCount::new(report.bytes_read + report.bytes_written))

@@ -33,7 +33,7 @@ impl Files {
     }
 
     fn try_run(&self, recipe: &Recipe, threads: usize) -> Result<Model, Error> {
-        let out = self.path("merged");
+        let out = self.path("merged.safetensors");
         Engine::default().threads(threads).run(recipe, Path::new(&out))?;
         let store = ParamStore::open(&out).unwrap();
         let tensor = |(name, info): (&str, &mtl_core::params::TensorInfo)| {

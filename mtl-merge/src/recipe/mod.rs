@@ -242,7 +242,8 @@ impl Recipe {
         self
     }
 
-    /// Merges the checkpoints on disk into the safetensors file `out`, with [`Engine::default`].
+    /// Merges the checkpoints on disk into `out`, with [`Engine::default`]: a file if its name ends in `.safetensors`, a
+    /// folder otherwise.
     ///
     /// # Errors
     ///

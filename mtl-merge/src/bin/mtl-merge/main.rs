@@ -33,6 +33,9 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let cli = Cli::parse_from(compat::with_subcommand(std::env::args_os().collect()));
     log(cli.command.verbosity());
+    if let Err(error) = mtl_core::params::guard_mapped_files() {
+        tracing::warn!("{error}");
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),

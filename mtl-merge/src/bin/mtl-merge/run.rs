@@ -38,8 +38,7 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
         if let (true, Some(parent)) = (stages.len() > 1, out.parent()) {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
         }
-        // Of several recipes, each result gets its own, formed anew.
-        let text = (stages.len() == 1).then(|| std::fs::read_to_string(&args.config)).transpose()?;
+        let text = as_written(args, &stages).then(|| std::fs::read_to_string(&args.config)).transpose()?;
         reports.push(merge(args, &stage.recipe_in(&parts), text, &out)?);
     }
     match reports.as_slice() {
@@ -48,6 +47,14 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
         reports => print_json(&reports)?,
     }
     Ok(0)
+}
+
+/// Whether the text of the recipe is YAML (or JSON, which is YAML) and says all of what is merged. Otherwise, and for
+/// each of several recipes, the text that goes into the output is formed anew.
+fn as_written(args: &Run, stages: &[Stage]) -> bool {
+    let yaml = ["yml", "yaml", "json"];
+    let yaml = args.config.extension().is_some_and(|e| yaml.iter().any(|known| e == *known));
+    yaml && stages.len() == 1 && args.merge.random_seed.is_none()
 }
 
 /// Merges one recipe.

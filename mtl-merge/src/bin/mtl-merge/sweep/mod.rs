@@ -196,7 +196,7 @@ impl Sweep<'_> {
 
     fn merge_and_evaluate(&self, task: &Task, model: &Path) -> anyhow::Result<results::Metrics> {
         let progress = Arc::new(Progress::default());
-        let engine = self.engine.clone().progress(Arc::clone(&progress));
+        let engine = self.engine.clone().overwrite(true).progress(Arc::clone(&progress));
         progress::watch("merging", true, &progress, || engine.run(&task.recipe, model))?
             .context("the merge failed")?;
         let logs = self.args.out.join("logs").join(&task.name);
