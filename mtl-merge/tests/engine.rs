@@ -66,10 +66,10 @@ fn a_missing_or_damaged_checkpoint_is_named_with_its_place_in_the_recipe() {
     let dir = Folder::new();
     dir.vector("a", &[1.0]);
     fs::write(dir.path("junk"), b"hello").unwrap();
-    assert_snapshot!(dir.refusal(&dir.linear(&["a", "nowhere"])), @"models[1]: cannot read `nowhere`: No such file or directory (os error 2)");
+    assert_snapshot!(dir.refusal(&dir.linear(&["a", "nowhere"])), @"models[1]: `nowhere` is not on this machine; looked for `nowhere`; nothing is downloaded");
     assert!(dir.refusal(&dir.linear(&["junk", "a"])).starts_with("models[0]: `junk`: "));
     let ta = Recipe::new("task_arithmetic").base(dir.path("gone")).model(dir.path("a"), 1.0);
-    assert!(dir.refusal(&ta).starts_with("base_model: cannot read `gone`"));
+    assert!(dir.refusal(&ta).starts_with("base_model: `gone` is not on this machine"));
 }
 
 #[cfg(unix)]

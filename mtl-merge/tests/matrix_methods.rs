@@ -463,11 +463,11 @@ fn wrong_parameters_are_refused() {
 fn what_a_matrix_takes_is_checked_against_the_limit() {
     let base = Model::from([("w".to_owned(), (vec![600, 600], vec![0.5; 360_000]))]);
     let files = Files::new();
-    let recipe = files.recipe("tsv_m", &base, &[base.clone()]);
+    let recipe = files.recipe("tsv_m", &base, std::slice::from_ref(&base));
     let run = |recipe: &Recipe, mib| {
         Engine::default().threads(1).max_memory_mib(mib).run(recipe, Path::new(&files.path("out")))
     };
-    insta::assert_snapshot!(run(&recipe, 16).unwrap_err(), @"`w` takes 42 MiB with method `tsv_m`, but the limit is 16 MiB; raise `--max-memory`");
+    insta::assert_snapshot!(run(&recipe, 16).unwrap_err(), @"`w` takes 72 MiB with method `tsv_m`, but the limit is 16 MiB; raise `--max-memory`");
     run(&recipe.parameter("matrix_rule", false), 16).unwrap();
 }
 

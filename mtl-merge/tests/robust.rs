@@ -323,7 +323,8 @@ fn the_child() {
         panic!("went on with a truncated file: {outcome:?}");
     }
     let error = hooked(|_| ()).shard_bytes(1).run(&recipe, &path("out")).unwrap_err();
-    println!("refused: {error}");
+    use std::io::Write;
+    writeln!(std::io::stdout(), "refused: {error}").unwrap();
 }
 
 #[cfg(unix)]

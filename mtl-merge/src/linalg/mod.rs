@@ -97,8 +97,7 @@ pub(crate) fn thin_svd(a: MatRef<'_, f64>, floor: f64) -> Result<Svd> {
     }
     let mut s: Vec<f64> = s.column_vector().iter().copied().collect();
     for (i, value) in s.iter_mut().enumerate() {
-        // Not `<=`: a NaN must not pass.
-        if !(*value > floor) {
+        if value.is_nan() || *value <= floor {
             *value = 0.0;
             u.col_mut(i).fill(0.0);
             v.col_mut(i).fill(0.0);

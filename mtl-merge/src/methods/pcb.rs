@@ -33,7 +33,7 @@ static SPEC: MethodSpec =
 /// let (base, a, b) = (map([0.0; 3]), map([5.0, 1.0, 0.0]), map([4.0, 1.0, 0.0]));
 /// let recipe = Recipe::new("pcb").base("base").parameter("weight", 1.0).parameter("ratio", 1.0);
 /// let merged = recipe.input("a").input("b").run_in_memory(Some(&base), &[&a, &b])?;
-/// assert_eq!(merged["w"].data()[1..], [0.0; 2]); // Only the first weight wins the competition.
+/// assert_eq!(merged["w"].data()[1..], [1.0, 0.0]); // Both models agree on it.
 /// # Ok::<(), mtl_merge::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -112,7 +112,7 @@ mod tests {
         let mut found = vec![[0; 2]; 3];
         count(&vec![0.0; n], &slices, 0.5, &mut found);
         for (k, found) in [2, 3, 5].into_iter().zip(found) {
-            let alone = |i: &usize| [2, 3, 5].iter().all(|&other| other == k || i % other != 0);
+            let alone = |i: &usize| [2, 3, 5].iter().all(|&other| other == k || !i.is_multiple_of(other));
             let (unique, shared): (Vec<usize>, Vec<usize>) = (0..n).filter(|i| i % k == 0).partition(alone);
             assert_eq!(found, [shared.len() as u64, unique.len() as u64]);
         }

@@ -116,7 +116,8 @@ fn elect<'a>(
     for (scaled, &w) in scaled.zip(weights) {
         for (((out, weight), sign), d) in out.iter_mut().zip(weight.iter_mut()).zip(&*sign).zip(scaled) {
             // A NaN, where the user allows it, agrees.
-            let agrees = !(d * sign <= 0.0);
+            let product = d * sign;
+            let agrees = product > 0.0 || product.is_nan();
             *out += if agrees { *d } else { 0.0 };
             *weight += if agrees { w } else { 0.0 };
         }

@@ -164,7 +164,8 @@ fn cache_folders(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<P
 /// A local path, or a snapshot in one of the caches.
 fn find(path: &str, revision: Option<&str>, cwd: &Path, caches: &[PathBuf]) -> Result<PathBuf> {
     let local = cwd.join(path);
-    if local.exists() {
+    // A link that leads nowhere counts as there, so that opening it says so.
+    if local.symlink_metadata().is_ok() {
         return Ok(local);
     }
     let mut looked = vec![local.display().to_string()];

@@ -21,12 +21,12 @@ impl Recipe {
     ///   - model: org/digits
     ///     parameters: {weight: [0.2, 0.8]}
     ///   - model: org/letters@v2
-    ///     parameters: {weight: 0.5, wait: 1}
+    ///     parameters: {weight: 0.5, wieght: 1}
     /// ";
     /// let recipe = Recipe::from_yaml(text)?;
     /// assert_eq!(recipe.models[1].model, "org/letters@v2");
     /// let error = recipe.validate(&Methods::default()).unwrap_err().to_string();
-    /// let expected = "line 8: models[1].parameters: method `task_arithmetic` has no parameter `wait`; ";
+    /// let expected = "line 8: models[1].parameters: method `task_arithmetic` has no parameter `wieght`; ";
     /// assert_eq!(error, format!("{expected}did you mean `weight`?"));
     /// # Ok::<(), mtl_merge::Error>(())
     /// ```

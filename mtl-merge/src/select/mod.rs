@@ -263,7 +263,7 @@ mod tests {
             keys(piece, 0, out);
         };
         let wanted = [Rank { list: 0, k: 1234 }];
-        let found = with(&[list.clone()], &[rows, cols], &ROWS, |tensor| {
+        let found = with(std::slice::from_ref(&list), &[rows, cols], &ROWS, |tensor| {
             select(tensor, &wanted, |piece, _, out| key(piece, out)).unwrap()
         });
         assert_eq!(found, [sorted(&list, 1234)]);

@@ -17,7 +17,7 @@ fn inspect_lists_the_tensors_of_a_model() {
     ");
     let json = lab.run(&format!("inspect {INPUTS}/bf16/base --json")).expect(0).out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((json[0]["dtypes"]["BF16"].as_u64(), json[0]["non_finite"].as_u64()), (Some(40224), Some(0)));
+    assert_eq!((json[0]["dtypes"]["BF16"].as_u64(), json[0]["non_finite"].as_u64()), (Some(84288), Some(0)));
     assert_eq!(lab.run("inspect nowhere").expect(2).out, "");
 }
 

@@ -160,7 +160,7 @@ fn short(models: &[String]) -> Vec<String> {
     let Some(first) = trimmed().next() else { return Vec::new() };
     let common = |prefix: &&str| trimmed().all(|m| m.starts_with(*prefix) && m.len() > prefix.len());
     let cuts = first.char_indices().filter(|(_, c)| *c == '/').map(|(i, _)| &first[..=i]);
-    let prefix = cuts.filter(common).last().map_or(0, str::len);
+    let prefix = cuts.rev().find(common).map_or(0, str::len);
     let bare = |m: &str| m[prefix..].strip_suffix(".safetensors").unwrap_or(&m[prefix..]).to_owned();
     trimmed().map(bare).collect()
 }

@@ -29,7 +29,7 @@ pub(crate) fn memory(text: &str) -> Result<u64, String> {
         _ => return Err(fault()),
     };
     let bytes = number.parse::<f64>().map_err(|_| fault())? * scale;
-    if bytes >= 1_048_576.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(fault()) }
+    if (1_048_576.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(fault()) }
 }
 
 /// A finite number of at least 0.

@@ -108,8 +108,8 @@ mod tests {
         let cut = |sizes: &[u64], limit| cut(sizes.iter().copied(), limit);
         assert_eq!(cut(&[4, 4, 4], 8), [0..2, 2..3]);
         assert_eq!(cut(&[9, 1, 9, 0, 1], 8), [0..1, 1..2, 2..3, 3..5]);
-        assert_eq!(cut(&[4, 4, 4], 0), [0..3]);
+        assert_eq!(cut(&[4, 4, 4], 0), vec![0..3; 1]);
         assert_eq!(cut(&[u64::MAX, u64::MAX], u64::MAX - 1), [0..1, 1..2]);
-        assert_eq!(cut(&[], 8), [0..0]);
+        assert_eq!(cut(&[], 8), vec![0..0; 1]);
     }
 }

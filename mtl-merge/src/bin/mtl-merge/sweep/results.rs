@@ -195,7 +195,7 @@ mod tests {
         ];
         let results = Results::new(&axes, &[], &["loss".to_owned()], points);
         insta::assert_snapshot!(results.text().unwrap(), @"
-        pareto  lambda  acc     loss    error
+        pareto  lambda     acc    loss  error
         *          0.5  0.9000  0.8000
         *          0.5  0.4000  0.1000
                    0.5  0.5000  0.9000
