@@ -308,7 +308,7 @@ mod tests {
         let found = [1, 5].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                with(&[list.clone()], &[n], &ELEMENTS, |t| {
+                with(std::slice::from_ref(&list), &[n], &ELEMENTS, |t| {
                     select(t, &[Rank { list: 0, k: n / 3 }], keys).unwrap()
                 })
             })

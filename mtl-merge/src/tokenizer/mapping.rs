@@ -27,13 +27,13 @@ pub enum RowSource {
 impl VocabPlan {
     /// For each of the `models` that have a tensor with a vocabulary axis, the source of each of its new rows.
     ///
-    /// `models` are `(index, rows)`: the model's place in [`plan_vocabulary`] and the rows of its tensor. `base` is the
+    /// `models` are `(index, rows)`: the model's place in [`plan_vocabulary`](super::plan_vocabulary) and the rows of its tensor. `base` is the
     /// index of the base model of this tensor. A model that lacks a token takes, in this order, the row that the
     /// recipe names, the only row there is, the base model's, the mean of the others'.
     ///
     /// # Errors
     ///
-    /// [`Error::Recipe`] when a tensor has too few rows, or a token's source has no part in this tensor.
+    /// [`Error::Recipe`](crate::Error::Recipe) when a tensor has too few rows, or a token's source has no part in this tensor.
     pub fn mapping(&self, models: &[(usize, usize)], base: Option<usize>) -> Result<Vec<Vec<RowSource>>> {
         let mut mapping = vec![vec![RowSource::MeanOfAll; self.rows]; models.len()];
         let taking_part: BTreeMap<usize, usize> = models.iter().copied().collect();

@@ -1,3 +1,4 @@
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 use super::*;
 use crate::{Engine, Recipe};
 use mtl_core::params::{ParamStore, ParamView, write_params};
