@@ -1,7 +1,7 @@
 //! A merge that is killed at any moment leaves no half output, and the next run completes it to the same bytes.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 mod common;
-use common::{Folder, engine};
+use common::{Folder, SLOW_MS, engine};
 use mtl_core::Seed;
 use mtl_merge::{Engine, MergeReport, Recipe};
 use rand::RngExt;
@@ -39,9 +39,16 @@ fn start(dir: &Folder) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["the_child", "--exact"])
         .env(CHILD, dir.0.path())
+        .env(SLOW_MS, "10")
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Shards that are finished and have their names.
+fn finished(dir: &Folder) -> usize {
+    let Ok(entries) = fs::read_dir(dir.path(".out.partial/new")) else { return 0 };
+    entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("model-")).count()
 }
 
 #[test]
@@ -69,7 +76,15 @@ fn a_killed_merge_leaves_all_or_nothing_and_is_completed_to_the_same_bytes() {
             dir.text("out/older", "");
         }
         let mut child = start(&dir);
-        std::thread::sleep(whole.mul_f64(rng.random::<f64>()).max(Duration::from_millis(5)));
+        // At a random moment of the whole run, or when a random number of shards is finished.
+        if kill % 3 == 0 {
+            std::thread::sleep(whole.mul_f64(rng.random::<f64>()).max(Duration::from_millis(5)));
+        } else {
+            let wanted = rng.random_range(1..shards - 2);
+            while finished(&dir) < wanted && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         // What a kill between the two renames leaves is put back by the next run.

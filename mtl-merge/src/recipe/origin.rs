@@ -57,12 +57,22 @@ impl Origin {
         }
     }
 
+    /// Line of the first parameter of that name, for errors that know a tensor's parameters and not where they stand.
+    fn parameter(&self, name: &str) -> Option<usize> {
+        let own = |path: &str| {
+            path.rsplit_once(".").is_some_and(|(around, key)| {
+                key == name && (around == "parameters" || around.ends_with(".parameters"))
+            })
+        };
+        self.0.lines.iter().filter(|(path, _)| own(path)).map(|(_, &line)| line).min()
+    }
+
     /// Puts file and line before an error that has a place in the recipe.
     pub(super) fn explain(&self, error: Error) -> Error {
         if matches!(error, Error::At { .. }) {
             return error;
         }
-        match error.path().and_then(|path| self.line(&path)) {
+        match error.path().and_then(|path| self.line(&path).or_else(|| self.parameter(&path))) {
             Some(line) => Error::At { file: self.0.file.clone(), line, error: Box::new(error) },
             None => error,
         }

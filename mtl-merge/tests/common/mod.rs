@@ -90,6 +90,9 @@ impl Folder {
     }
 }
 
+/// How long each tensor takes at least, for processes that are to be killed half way.
+pub const SLOW_MS: &str = "MTL_MERGE_TEST_SLOW_MS";
+
 /// Keeps or drops each element at random, so that a wrong stream shows.
 #[derive(Debug)]
 pub struct Dropout;
@@ -102,6 +105,9 @@ impl MergeMethod for Dropout {
     }
 
     fn prepare<'t>(&self, tensor: &'t Tensor<'_>, _params: &'t Resolved) -> Result<Kernel<'t>> {
+        if let Some(ms) = std::env::var(SLOW_MS).ok().and_then(|ms| ms.parse().ok()) {
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+        }
         let streams: Vec<_> = (0..tensor.n_models()).map(|m| tensor.uniform("mask", m)).collect();
         Ok(Box::new(move |piece, out| {
             let mut words = vec![0; out.len()];

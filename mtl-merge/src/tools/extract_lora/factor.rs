@@ -75,40 +75,17 @@ fn rank(options: &ExtractLora, (rows, cols): (usize, usize), s: &[f64], squares:
 
 #[cfg(feature = "spectral")]
 fn thin_svd(tensor: &str, rows: usize, cols: usize, matrix: &[f64]) -> Result<Svd> {
-    use faer::{
-        Mat, MatRef, Par,
-        diag::Diag,
-        dyn_stack::{MemBuffer, MemStack},
-        linalg::svd,
-    };
-    let fail = |why: &str| Error::Unmergeable {
+    use crate::linalg;
+    let fail = |failure: linalg::Failure| Error::Unmergeable {
         method: "extract-lora".into(),
         tensor: tensor.to_owned(),
-        message: why.to_owned(),
+        message: failure.to_string(),
     };
-    let k = rows.min(cols);
-    let (mut u, mut v) = (Mat::zeros(rows, k), Mat::zeros(cols, k));
-    let mut s = Diag::<f64>::zeros(k);
-    let thin = svd::ComputeSvdVectors::Thin;
-    // One thread per matrix: the same bits for any number of threads.
-    let scratch = svd::svd_scratch::<f64>(rows, cols, thin, thin, Par::Seq, Default::default());
-    let mut buffer =
-        MemBuffer::try_new(scratch).map_err(|_| fail("there is not enough memory to decompose it"))?;
-    let outcome = svd::svd(
-        MatRef::from_row_major_slice(matrix, rows, cols),
-        s.as_mut(),
-        Some(u.as_mut()),
-        Some(v.as_mut()),
-        Par::Seq,
-        MemStack::new(&mut buffer),
-        Default::default(),
-    );
-    outcome.map_err(|_| fail("its singular value decomposition does not converge"))?;
-    let rows_of = |m: MatRef<'_, f64>| -> Vec<f64> {
+    let linalg::Svd { u, s, v } = linalg::thin_svd(linalg::view(matrix, rows, cols), 0.0).map_err(fail)?;
+    let by_rows = |m: &faer::Mat<f64>| -> Vec<f64> {
         (0..m.nrows()).flat_map(|i| (0..m.ncols()).map(move |j| m[(i, j)])).collect()
     };
-    let s = s.column_vector().iter().copied().collect();
-    Ok(Svd { u: rows_of(u.as_ref()), s, v: rows_of(v.as_ref()) })
+    Ok(Svd { u: by_rows(&u), s, v: by_rows(&v) })
 }
 
 #[cfg(not(feature = "spectral"))]
