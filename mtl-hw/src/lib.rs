@@ -43,6 +43,7 @@ mod math;
 pub mod platform;
 pub mod presets;
 pub mod routing;
+pub mod sim;
 mod text;
 
 pub use error::{HwError, Result};

@@ -1,4 +1,31 @@
 //! Misses of a least-recently-used cache of experts: Mattson's stack distances, one pass for all sizes.
+use super::Choices;
+
+/// The experts seen so far, most recent first. An access at stack distance d hits in every cache of more than d experts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LruStack {
+    recent: Vec<u16>,
+}
+
+impl LruStack {
+    /// Forgets all experts, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.recent.clear();
+    }
+
+    /// The stack distance of `id`, or `None` the first time; moves it to the front.
+    pub(crate) fn access(&mut self, id: u16) -> Option<usize> {
+        let mut carried = id;
+        for (distance, slot) in self.recent.iter_mut().enumerate() {
+            std::mem::swap(slot, &mut carried);
+            if carried == id {
+                return Some(distance);
+            }
+        }
+        self.recent.push(carried);
+        None
+    }
+}
 
 /// Misses of an LRU cache for every capacity `1..=max`, at most 65536, as ids have 16 bits. Accesses are tokens in sequence, ids in list order.
 ///
@@ -9,35 +36,40 @@
 /// ```
 #[must_use]
 pub fn lru_curve(trace: &[Vec<u16>], max: usize) -> Vec<u64> {
-    let mut stack: Vec<u16> = Vec::new(); // most recent first
-    let mut hits_at = vec![0u64; max.min(1 << 16)];
+    let mut misses = vec![0; max.min(1 << 16)];
+    lru_curve_into(trace.into(), &mut LruStack::default(), &mut misses);
+    misses
+}
+
+/// Fills `misses[c − 1]` for every capacity c up to its length.
+pub(crate) fn lru_curve_into(choices: Choices<'_>, stack: &mut LruStack, misses: &mut [u64]) {
+    stack.clear();
+    misses.fill(0);
     let mut accesses = 0u64;
-    for &id in trace.iter().flatten() {
+    choices.ids().for_each(|id| {
         accesses += 1;
-        if let Some(depth) = stack.iter().position(|&e| e == id) {
-            // An access at stack depth d hits in every cache of more than d experts.
-            if let Some(hits) = hits_at.get_mut(depth) {
-                *hits += 1;
-            }
-            stack.remove(depth);
+        if let Some(hits) = stack.access(id).and_then(|distance| misses.get_mut(distance)) {
+            *hits += 1;
         }
-        stack.insert(0, id);
+    });
+    // Hits at distance c − 1 become misses of capacity c.
+    let mut left = accesses;
+    for slot in misses {
+        left -= *slot;
+        *slot = left;
     }
-    let mut misses = accesses;
-    hits_at
-        .into_iter()
-        .map(|hits| {
-            misses -= hits;
-            misses
-        })
-        .collect()
 }
 
 /// Misses of an LRU cache of `capacity` experts; without a cache every access misses.
 #[must_use]
 pub fn lru_misses(trace: &[Vec<u16>], capacity: usize) -> u64 {
-    match lru_curve(trace, capacity).last() {
-        Some(&misses) => misses,
-        None => trace.iter().map(|ids| ids.len() as u64).sum(),
-    }
+    misses_of(trace.into(), &mut LruStack::default(), capacity)
+}
+
+/// Misses of one capacity, in memory that the caller keeps.
+pub(crate) fn misses_of(choices: Choices<'_>, stack: &mut LruStack, capacity: usize) -> u64 {
+    stack.clear();
+    let mut misses = 0;
+    choices.ids().for_each(|id| misses += u64::from(stack.access(id).is_none_or(|d| d >= capacity)));
+    misses
 }
