@@ -41,6 +41,7 @@ mod error;
 pub mod graph;
 mod math;
 pub mod platform;
+pub mod plot;
 pub mod presets;
 pub mod routing;
 pub mod sim;

@@ -83,11 +83,11 @@ mod tests {
 
     #[test]
     fn records_of_other_images_or_layers_do_not_join() {
-        let layer =
-            |id: &str| TraceLayer { id: id.into(), experts: 4, top_k: 1, d_model: 8, d_hidden: 8 };
+        let layer = |id: &str| TraceLayer { id: id.into(), experts: 4, top_k: 1, d_model: 8, d_hidden: 8 };
         let tasks = vec!["a".into(), "b".into()];
         let header = TraceHeader::new("toy", tasks, 2, vec![layer("blk.1"), layer("blk.3")]);
-        let record = |image, task, layer| TraceRecord::tokens(image, task, layer, vec![vec![3], vec![task as u16]]);
+        let record =
+            |image, task, layer| TraceRecord::tokens(image, task, layer, vec![vec![3], vec![task as u16]]);
         let (a, b) = (record(0, 0, "blk.1"), record(0, 1, "blk.1"));
         let merged = task_batch(&header, &[&a, &b]).unwrap();
         assert_eq!(merged.queues, [1, 1, 0, 2]);

@@ -145,7 +145,9 @@ impl<R: Read> Input<R> {
             return Err(self.at(format!("unknown combination of flags {flags:#x}")));
         }
         let Some(shape) = header.layers.get(layer as usize) else {
-            return Err(self.at(format!("layer {layer} is out of range; the header names {}", header.layers.len())));
+            return Err(
+                self.at(format!("layer {layer} is out of range; the header names {}", header.layers.len()))
+            );
         };
         let mut record =
             RawRecord { image, task, layer, dropped: flags & DROPPED > 0, ..RawRecord::default() };
@@ -170,12 +172,7 @@ impl<R: Read> Input<R> {
     }
 
     /// Reads the tokens' numbers of ids; returns their sum.
-    fn lengths(
-        &mut self,
-        header: &TraceHeader,
-        shape: &TraceLayer,
-        record: &mut RawRecord,
-    ) -> Result<u64> {
+    fn lengths(&mut self, header: &TraceHeader, shape: &TraceLayer, record: &mut RawRecord) -> Result<u64> {
         let bytes = product("bytes", &[header.tokens_per_image, 2]).map_err(|e| self.wrap(&e))?;
         let bytes = self.take(bytes, "numbers of ids")?;
         let mut end = 0u32;
@@ -183,7 +180,11 @@ impl<R: Read> Input<R> {
         for n in numbers(&bytes, u16::from_le_bytes) {
             let sum = end.checked_add(n.into()).filter(|_| u64::from(n) <= shape.top_k);
             let Some(sum) = sum else {
-                return Err(self.at(format!("token {} has {n} experts, but top-K is {}", ends.len(), shape.top_k)));
+                return Err(self.at(format!(
+                    "token {} has {n} experts, but top-K is {}",
+                    ends.len(),
+                    shape.top_k
+                )));
             };
             end = sum;
             ends.push(end);

@@ -78,7 +78,9 @@ impl<'a> Choices<'a> {
             let n = ids.len() as u64;
             if n != top_k && (n > top_k || !dropped) {
                 return Some(if n == experts && n > top_k {
-                    format!("token {t} names all {n} experts, but top-K is {top_k}: a dense gate routes nothing")
+                    format!(
+                        "token {t} names all {n} experts, but top-K is {top_k}: a dense gate routes nothing"
+                    )
                 } else if dropped {
                     format!("token {t} has {n} experts, but at most top-K = {top_k} are allowed")
                 } else {

@@ -82,7 +82,8 @@ impl<'a> Routing<'a> {
                 if record.capacity_dropped {
                     return Err(HwError::Routing {
                         layer: layer.to_owned(),
-                        reason: "choices were dropped by a capacity limit, but cost models need all top-K".to_owned(),
+                        reason: "choices were dropped by a capacity limit, but cost models need all top-K"
+                            .to_owned(),
                     });
                 }
                 record.routing()

@@ -179,7 +179,11 @@ impl PackedTrace {
     /// Adds a record in parts, as the binary file has them: `lengths` are tokens' numbers of ids where they vary.
     pub(crate) fn push_parts(&mut self, record: RawRecord) -> Result<()> {
         let Some(l) = self.header.layers.get(record.layer as usize) else {
-            return Err(HwError::config("layer", format!("below {}", self.header.layers.len()), record.layer));
+            return Err(HwError::config(
+                "layer",
+                format!("below {}", self.header.layers.len()),
+                record.layer,
+            ));
         };
         let choices = match &record.ends {
             Some(ends) => Choices::Ragged { ids: &record.ids, ends },

@@ -112,9 +112,8 @@ impl<R: BufRead> TraceReader<R> {
             return Ok(None);
         }
         let record: TraceRecord = self.parse("record")?;
-        let fault = |reason: String| {
-            self.at(HwError::Routing { layer: record.layer.clone(), reason }.to_string())
-        };
+        let fault =
+            |reason: String| self.at(HwError::Routing { layer: record.layer.clone(), reason }.to_string());
         let layer = self.header.check(&record).map_err(fault)?;
         if !self.seen.insert((record.image, record.task, layer)) {
             let reason = format!("image {}, task {} is recorded twice", record.image, record.task);

@@ -243,6 +243,8 @@ pub(crate) fn row_fault(token: usize, weights: &[f32], experts: &[u16]) -> Optio
     let pairs = || weights.iter().zip(experts);
     let ordered = pairs().zip(pairs().skip(1)).all(|((w, e), (v, f))| w > v || (w == v && e < f));
     (!ordered).then(|| {
-        format!("the experts of token {token} are not in order of falling weight, and of rising id where equal")
+        format!(
+            "the experts of token {token} are not in order of falling weight, and of rising id where equal"
+        )
     })
 }

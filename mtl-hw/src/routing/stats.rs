@@ -110,8 +110,7 @@ impl RoutingStats {
         let mut stats = Self::of_histogram(layer, &counts)?;
         let tokens = choices.tokens();
         if tokens > 1 {
-            let shared: usize =
-                choices.rows().zip(choices.rows().skip(1)).map(|(a, b)| common(a, b)).sum();
+            let shared: usize = choices.rows().zip(choices.rows().skip(1)).map(|(a, b)| common(a, b)).sum();
             stats.adjacency = Some(shared as f64 / (tokens - 1) as f64);
         }
         if dropped {

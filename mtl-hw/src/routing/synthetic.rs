@@ -235,7 +235,10 @@ mod tests {
             let misses = |s| mean(&at(s), |l| l.lru_misses[3].mean);
             assert!(misses(0.6) < 0.8 * misses(0.0));
         }
-        assert!((SyntheticRouting { stickiness: 0.5, ..Default::default() }.correlation_length() - 1.4427).abs() < 1e-4);
+        assert!(
+            (SyntheticRouting { stickiness: 0.5, ..Default::default() }.correlation_length() - 1.4427).abs()
+                < 1e-4
+        );
     }
 
     #[test]

@@ -185,13 +185,13 @@ mod tests {
         insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","histogram":[3,1,0,0]}"#), @"routing trace, line 2: routing of layer `blk.1`: an expert has 3 tokens, but the image has 2");
         insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,-1],[2,3]]}"#), @"routing trace, line 2: record: `experts[0][1]`: invalid value: integer `-1`, expected u16 at line 1 column 52");
         insta::assert_snapshot!(error("not json"), @"routing trace, line 2: record: `.`: expected ident at line 1 column 2");
-        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,NaN],[0.5,0.5]]}"#), @"");
-        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,1e40],[0.5,0.5]]}"#), @"");
-        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,0.2],[0.4,0.5]]}"#), @"");
-        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1,2,3],[2,3]]}"#), @"");
-        insta::assert_snapshot!(error(&format!("{good}\n{good}", good = r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]]}"#)), @"");
-        insta::assert_snapshot!(RoutingTrace::read(HEADER.replace("\"top_k\":2", "\"top_k\":4").as_bytes()).unwrap_err(), @"");
-        insta::assert_snapshot!(RoutingTrace::read(format!("{HEADER}\n{}", r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1"#).as_bytes()).unwrap_err(), @"");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,NaN],[0.5,0.5]]}"#), @"routing trace, line 2: record: `weights[0][1]`: expected value at line 1 column 77; weights must be finite numbers");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,1e40],[0.5,0.5]]}"#), @"routing trace, line 2: record: `weights[0][1]`: number out of range at line 1 column 80");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,0.2],[0.4,0.5]]}"#), @"routing trace, line 2: routing of layer `blk.1`: the experts of token 1 are not in order of falling weight, and of rising id where equal");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1,2,3],[2,3]]}"#), @"routing trace, line 2: routing of layer `blk.1`: token 0 names all 4 experts, but top-K is 2: a dense gate routes nothing");
+        insta::assert_snapshot!(error(&format!("{good}\n{good}", good = r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]]}"#)), @"routing trace, line 3: routing of layer `blk.1`: image 0, task 0 is recorded twice");
+        insta::assert_snapshot!(RoutingTrace::read(HEADER.replace("\"top_k\":2", "\"top_k\":4").as_bytes()).unwrap_err(), @"routing trace, line 1: `layers[0].top_k` must be below `experts` = 4, since a dense gate routes nothing, but is 4");
+        insta::assert_snapshot!(RoutingTrace::read(format!("{HEADER}\n{}", r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1"#).as_bytes()).unwrap_err(), @"routing trace, line 2: record: `experts[0]`: EOF while parsing a list at line 1 column 51; the line is cut off");
         insta::assert_snapshot!(RoutingTrace::read(&b""[..]).unwrap_err(), @"routing trace, line 1: expected a header of `mtl-route/1`, but found nothing");
         insta::assert_snapshot!(RoutingTrace::read(HEADER.replace("route/1", "route/2").as_bytes()).unwrap_err(), @"routing trace, line 1: `format` must be `mtl-route/1`, but is `mtl-route/2`");
     }

@@ -47,12 +47,35 @@ impl SharedMemory {
         Self::new((bytes_per_s as f64 * efficiency).round() as u64, clock_hz)
     }
 
-    /// Work per cycle in fractions when `demand` bytes per cycle are asked for.
-    fn speed(&self, demand: u64) -> Result<u64> {
+    /// Work per cycle as a fraction of the full rate, at most one, when `demand` bytes per cycle are asked for.
+    fn speed(&self, demand: u64) -> Speed {
         let asked = u128::from(demand) * u128::from(self.cycles);
-        let given = u128::from(self.bytes) << FRACTION_BITS;
-        let speed = (given / asked.max(1)).min(1 << FRACTION_BITS) as u64;
-        positive("memory bandwidth over demand", speed)
+        let given = u128::from(self.bytes);
+        if given >= asked { Speed::FULL } else { Speed { given, asked } }
+    }
+}
+
+/// `given / asked` of the full rate.
+#[derive(Debug, Clone, Copy)]
+struct Speed {
+    given: u128,
+    asked: u128,
+}
+
+impl Speed {
+    const FULL: Self = Self { given: 1, asked: 1 };
+
+    /// Fractions done in some cycles. Rounded up, so that what ends at a whole cycle ends there.
+    fn done(self, cycles: u64) -> Result<u128> {
+        let scaled = (u128::from(cycles) << FRACTION_BITS).checked_mul(self.given).ok_or_else(overflow)?;
+        Ok(scaled.div_ceil(self.asked))
+    }
+
+    /// Cycles until some fractions are done.
+    fn cycles(self, left: u128) -> Result<u64> {
+        let scaled = left.checked_mul(self.asked).ok_or_else(overflow)?;
+        let given = self.given.checked_mul(1 << FRACTION_BITS).ok_or_else(overflow)?;
+        u64::try_from(scaled.div_ceil(given)).map_err(|_| overflow())
     }
 }
 
@@ -70,14 +93,14 @@ pub(super) struct Transfers {
     memory: Option<SharedMemory>,
     active: Vec<Transfer>,
     demand: u64,
-    speed: u64,
+    speed: Speed,
     updated: u64,
     next: Option<(u64, u32)>,
 }
 
 impl Transfers {
     pub(super) fn new(memory: Option<SharedMemory>) -> Self {
-        Self { memory, active: Vec::new(), demand: 0, speed: 1, updated: 0, next: None }
+        Self { memory, active: Vec::new(), demand: 0, speed: Speed::FULL, updated: 0, next: None }
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,7 +119,7 @@ impl Transfers {
     }
 
     pub(super) fn start(&mut self, id: u32, cycles: u64, demand: u32, now: u64) -> Result<()> {
-        self.advance(now);
+        self.advance(now)?;
         let left = u128::from(cycles) << FRACTION_BITS;
         self.active.push(Transfer { id, demand, start: now, left });
         self.demand += u64::from(demand);
@@ -105,7 +128,7 @@ impl Transfers {
 
     /// Removes the transfer that ends; returns its start.
     pub(super) fn finish(&mut self, (now, id): (u64, u32)) -> Result<u64> {
-        self.advance(now);
+        self.advance(now)?;
         let index = self.active.iter().position(|t| t.id == id).unwrap_or_default();
         let transfer = self.active.remove(index);
         self.demand -= u64::from(transfer.demand);
@@ -114,19 +137,20 @@ impl Transfers {
     }
 
     /// Takes off the work done since the last change.
-    fn advance(&mut self, now: u64) {
-        let done = u128::from(now - self.updated) * u128::from(self.speed);
+    fn advance(&mut self, now: u64) -> Result<()> {
+        let done = self.speed.done(now - self.updated)?;
         self.active.iter_mut().for_each(|t| t.left = t.left.saturating_sub(done));
         self.updated = now;
+        Ok(())
     }
 
     /// Sets the speed of all transfers, and which of them ends next.
     fn plan(&mut self) -> Result<()> {
         self.next = None;
         let Some(memory) = self.memory.filter(|_| !self.active.is_empty()) else { return Ok(()) };
-        self.speed = memory.speed(self.demand)?;
+        self.speed = memory.speed(self.demand);
         for t in &self.active {
-            let rest = u64::try_from(t.left.div_ceil(self.speed.into())).map_err(|_| overflow())?;
+            let rest = self.speed.cycles(t.left)?;
             let end = (self.updated.checked_add(rest).ok_or_else(overflow)?, t.id);
             self.next = Some(self.next.map_or(end, |next| next.min(end)));
         }

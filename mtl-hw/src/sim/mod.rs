@@ -23,7 +23,7 @@ pub use layer::{LayerRun, LayerSim};
 pub use memory::SharedMemory;
 pub use moe::SimOptions;
 pub use order::{ExpertOrder, Job, expert_order, makespan};
-pub use prefetch::{PrefetchGap, Predictor, prefetch_gap};
+pub use prefetch::{Predictor, PrefetchGap, prefetch_gap};
 pub use stage::Overlap;
 pub use sweep::{ImageRun, Sweep, sweep};
 pub use switch::SwitchCost;

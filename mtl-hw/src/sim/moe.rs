@@ -121,7 +121,8 @@ impl Builder<'_> {
         for (e, &n) in queues.iter().enumerate().filter(|&(_, &n)| n > 0) {
             let (first, second) = self.times.compute(n)?;
             let compute = sum("cycles", [first, second])?;
-            stages.push(self.stage(e, Step { load: 0, compute }));
+            let stage = self.stage(e, Step { load: 0, compute });
+            stages.push(Stage { acquires: false, releases: false, ..stage });
         }
         let bytes = product("weight bytes", &[self.times.shape.experts, self.times.bytes])?;
         if let Some(first) = stages.get_mut(start) {

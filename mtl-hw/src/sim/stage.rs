@@ -4,7 +4,6 @@
 //! stage once. Both give the same cycles.
 use super::tasks::{Interval, TaskGraph, TaskId, overflow};
 use crate::cost::ping_pong::Step;
-use crate::math::positive;
 use crate::{HwError, Result};
 use serde::{Deserialize, Serialize};
 
@@ -59,16 +58,9 @@ pub(super) struct Chain {
 
 impl Chain {
     pub(super) fn new(overlap: Overlap, buffers: Option<u32>) -> Result<Self> {
-        let slots = match buffers {
-            None => 0,
-            Some(n) => positive("weight_buffers", n.into())?,
-        };
-        if slots > 1 << 16 {
-            return Err(HwError::config("weight_buffers", "at most 65536", slots));
-        }
         Ok(Self {
             overlap,
-            freed: vec![0; slots as usize],
+            freed: vec![0; buffer_count(buffers)?],
             acquired: 0,
             released: 0,
             load_end: 0,
@@ -85,7 +77,7 @@ impl Chain {
     #[inline]
     pub(super) fn push(&mut self, s: &Stage) -> Result<()> {
         let mut ready = self.compute_end;
-        if s.load > 0 {
+        if s.loads() {
             let mut start = self.load_end;
             if s.on_demand || self.overlap == Overlap::Serial {
                 start = start.max(self.compute_end);
@@ -112,6 +104,15 @@ impl Chain {
     }
 }
 
+/// Slots of the ring, 0 for any number of buffers.
+fn buffer_count(buffers: Option<u32>) -> Result<usize> {
+    match buffers {
+        None => Ok(0),
+        Some(n @ 1..=0x1_0000) => Ok(n as usize),
+        Some(n) => Err(HwError::config("weight_buffers", "from 1 to 65536", n)),
+    }
+}
+
 fn wrap(i: usize, n: usize) -> usize {
     if i == n { 0 } else { i }
 }
@@ -128,19 +129,23 @@ pub(super) fn makespan_of(
 }
 
 impl Stage {
-    /// A load into a weight buffer and the computation that frees it.
+    /// A load into a weight buffer, of no cycles even, and the computation that frees it.
     pub(super) fn step(s: Step) -> Self {
-        // Without a load, no buffer is taken.
         Self {
             node: 0,
             expert: None,
             load: s.load,
             compute: s.compute,
             unit: Unit::Matrix,
-            acquires: s.load > 0,
-            releases: s.load > 0,
+            acquires: true,
+            releases: true,
             on_demand: false,
         }
+    }
+
+    /// Whether the port has to do with it.
+    fn loads(&self) -> bool {
+        self.load > 0 || self.acquires
     }
 }
 
@@ -152,6 +157,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn of(stages: &[Stage], overlap: Overlap, buffers: Option<u32>) -> Result<Self> {
+        buffer_count(buffers)?;
         let mut graph = TaskGraph::new();
         let port = graph.resource(1)?;
         let units = [graph.resource(1)?, graph.resource(1)?, graph.resource(1)?];
@@ -160,7 +166,7 @@ impl Network {
         let mut tasks = Vec::with_capacity(stages.len());
         let (mut last, mut swap): (Option<TaskId>, Option<TaskId>) = (None, None);
         for s in stages {
-            let load = if s.load > 0 { Some(graph.task(port, s.load)?) } else { None };
+            let load = if s.loads() { Some(graph.task(port, s.load)?) } else { None };
             if let Some(load) = load {
                 if s.on_demand || overlap == Overlap::Serial {
                     wait(&mut graph, load, last)?;
@@ -173,7 +179,7 @@ impl Network {
             // A computation of no cycles still waits for its load, and others for it.
             let compute = if s.compute > 0 || load.is_some() || s.releases {
                 let mut waits_for = [load, last];
-                if overlap == Overlap::Barrier && s.acquires && load.is_some() {
+                if overlap == Overlap::Barrier && s.acquires {
                     let marker = graph.task(swaps, 0)?;
                     wait(&mut graph, marker, load)?;
                     wait(&mut graph, marker, last)?;
@@ -217,8 +223,8 @@ mod tests {
     fn stages() -> impl Strategy<Value = Vec<Stage>> {
         let stage = (0u64..50, 0u64..50, any::<bool>(), any::<bool>(), 0u8..3).prop_map(
             |(load, compute, large, on_demand, unit)| Stage {
-                acquires: large && load > 0,
-                releases: large && load > 0,
+                acquires: large,
+                releases: large,
                 on_demand,
                 unit: [Unit::Matrix, Unit::Vector, Unit::Gate][unit as usize],
                 ..Stage::step(Step { load, compute })

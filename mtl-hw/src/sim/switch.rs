@@ -69,7 +69,11 @@ impl SwitchCost {
         let mut params = 0;
         for (layer, experts) in new {
             let Some(shape) = shapes.get(layer) else {
-                return Err(crate::HwError::config("layer", "a MoE layer of the graph", format!("`{layer}`")));
+                return Err(crate::HwError::config(
+                    "layer",
+                    "a MoE layer of the graph",
+                    format!("`{layer}`"),
+                ));
             };
             if let Some(e) = experts.iter().find(|&&e| u64::from(e) >= shape.experts) {
                 return Err(crate::HwError::config("expert", format!("below {}", shape.experts), e));

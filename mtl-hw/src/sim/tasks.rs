@@ -205,7 +205,9 @@ impl TaskGraph {
             next,
             waits,
             users,
-            events: BinaryHeap::with_capacity(self.servers.iter().map(|&n| n as usize).sum::<usize>().min(1024)),
+            events: BinaryHeap::with_capacity(
+                self.servers.iter().map(|&n| n as usize).sum::<usize>().min(1024),
+            ),
             transfers: Transfers::new(self.memory),
         }
     }
@@ -237,7 +239,10 @@ fn group(keys: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> (Vec<u
 }
 
 fn next_id(what: &str, n: usize) -> Result<u32> {
-    u32::try_from(n).ok().filter(|&id| id < NONE).ok_or_else(|| HwError::config(what, "fewer than 2³² − 1", n))
+    u32::try_from(n)
+        .ok()
+        .filter(|&id| id < NONE)
+        .ok_or_else(|| HwError::config(what, "fewer than 2³² − 1", n))
 }
 
 fn known(what: &str, id: u32, n: usize) -> Result<()> {
@@ -344,7 +349,11 @@ impl Simulator {
         }
         if ended < self.tasks.len() as u64 {
             let stuck = self.stuck().unwrap_or_default();
-            return Err(HwError::config("tasks", "able to start once slots are free", format!("task {stuck}")));
+            return Err(HwError::config(
+                "tasks",
+                "able to start once slots are free",
+                format!("task {stuck}"),
+            ));
         }
         Ok(Outcome { cycles: now, events: ended })
     }
