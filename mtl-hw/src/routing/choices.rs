@@ -126,8 +126,38 @@ impl<'a> Iterator for Rows<'a> {
     }
 }
 
-/// Experts that two tokens have in common.
-pub(crate) fn common(a: &[u16], b: &[u16]) -> usize {
+/// Experts that tokens of `a` share with the tokens of `b` at the same positions; the longer one's rest is left out.
+pub(crate) fn shared(a: Choices<'_>, b: Choices<'_>) -> usize {
+    match (a, b) {
+        (Choices::Flat { ids: x, top_k: k }, Choices::Flat { ids: y, top_k }) if k == top_k => match k {
+            1 => shared_flat::<1>(x, y),
+            2 => shared_flat::<2>(x, y),
+            4 => shared_flat::<4>(x, y),
+            _ => x.chunks_exact(k.max(1)).zip(y.chunks_exact(k.max(1))).map(|(x, y)| common(x, y)).sum(),
+        },
+        _ => a.rows().zip(b.rows()).map(|(x, y)| common(x, y)).sum(),
+    }
+}
+
+fn shared_flat<const K: usize>(a: &[u16], b: &[u16]) -> usize {
+    let of = |(x, y): (&[u16; K], &[u16; K])| {
+        x.iter().map(|id| y.iter().map(|other| usize::from(id == other)).sum::<usize>()).sum::<usize>()
+    };
+    a.as_chunks().0.iter().zip(b.as_chunks().0).map(of).sum()
+}
+
+/// Experts that each token shares with the one before it, summed.
+pub(crate) fn shared_with_previous(choices: Choices<'_>) -> usize {
+    match choices {
+        Choices::Flat { ids, top_k } => {
+            let later = ids.get(top_k..).unwrap_or_default();
+            shared(choices, Choices::Flat { ids: later, top_k })
+        }
+        _ => choices.rows().zip(choices.rows().skip(1)).map(|(x, y)| common(x, y)).sum(),
+    }
+}
+
+fn common(a: &[u16], b: &[u16]) -> usize {
     a.iter().filter(|id| b.contains(id)).count()
 }
 
@@ -153,6 +183,22 @@ mod tests {
             assert_eq!(counts, [2, 2, 1, 1]);
         }
         assert_eq!(rows(Choices::Ragged { ids: &flat, ends: &[1, 1, 4] }), [vec![1], vec![], vec![2, 3, 0]]);
+    }
+
+    #[test]
+    fn shared_experts_do_not_depend_on_storage() {
+        for k in 1..=5u16 {
+            let row = |t: u16| (0..k).map(|i| (3 * t + t * t / 5 + i) % 7).collect::<Vec<u16>>();
+            let (a, b): (Vec<_>, Vec<_>) =
+                ((0..40).map(row).collect(), (0..40).map(|t| row(t / 2 + 1)).collect());
+            let flat = |rows: &[Vec<u16>]| rows.concat();
+            let (x, y) = (flat(&a), flat(&b));
+            let top_k = usize::from(k);
+            let (x, y) = (Choices::Flat { ids: &x, top_k }, Choices::Flat { ids: &y, top_k });
+            assert_eq!(shared(x, y), shared(a.as_slice().into(), b.as_slice().into()));
+            assert_eq!(shared(x, a.as_slice().into()), 40 * top_k);
+            assert_eq!(shared_with_previous(x), shared_with_previous(a.as_slice().into()));
+        }
     }
 
     #[test]

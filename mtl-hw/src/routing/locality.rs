@@ -1,6 +1,6 @@
 //! How far choices repeat: within a window of tokens, from layer to layer, from image to image.
 use super::Choices;
-use super::choices::common;
+use super::choices::shared;
 use crate::{HwError, Result};
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,7 @@ pub fn shared_per_token<'a>(a: impl Into<Choices<'a>>, b: impl Into<Choices<'a>>
     if a.tokens() != b.tokens() || a.tokens() == 0 {
         return Err(HwError::config("tokens", format!("positive and equal to {}", a.tokens()), b.tokens()));
     }
-    let shared: usize = a.rows().zip(b.rows()).map(|(x, y)| common(x, y)).sum();
-    Ok(shared as f64 / a.tokens() as f64)
+    Ok(shared(a, b) as f64 / a.tokens() as f64)
 }
 
 /// How much the experts of one layer tell about those of the next: what a prefetcher could know before the gate has run.

@@ -342,7 +342,7 @@ impl PackedRecord<'_> {
             return Err(HwError::config("layer", format!("below {}", header.layers.len()), self.layer));
         };
         match (self.choices, self.histogram) {
-            (Some(choices), _) => RoutingStats::of_choices(
+            (Some(choices), _) => RoutingStats::of_checked(
                 &layer.id,
                 choices,
                 layer.experts,

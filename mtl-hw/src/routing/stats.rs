@@ -1,6 +1,6 @@
 //! Statistics of routing decisions.
 use super::Choices;
-use super::choices::common;
+use super::choices::{shared, shared_with_previous};
 use crate::{HwError, Result};
 use serde::{Deserialize, Serialize};
 
@@ -105,13 +105,23 @@ impl RoutingStats {
         if let Some(reason) = choices.fault(experts, top_k, dropped) {
             return Err(HwError::Routing { layer: layer.to_owned(), reason });
         }
+        Self::of_checked(layer, choices, experts, top_k, dropped)
+    }
+
+    /// As [`RoutingStats::of_choices`], for choices of at most 65536 experts that were checked.
+    pub(crate) fn of_checked(
+        layer: &str,
+        choices: Choices<'_>,
+        experts: u64,
+        top_k: u64,
+        dropped: bool,
+    ) -> Result<Self> {
         let mut counts = vec![0; experts as usize];
         choices.count_into(&mut counts);
         let mut stats = Self::of_histogram(layer, &counts)?;
         let tokens = choices.tokens();
         if tokens > 1 {
-            let shared: usize = choices.rows().zip(choices.rows().skip(1)).map(|(a, b)| common(a, b)).sum();
-            stats.adjacency = Some(shared as f64 / (tokens - 1) as f64);
+            stats.adjacency = Some(shared_with_previous(choices) as f64 / (tokens - 1) as f64);
         }
         if dropped {
             stats.dropped_pairs = crate::math::product("pairs", &[tokens as u64, top_k])? - stats.pairs;
@@ -161,8 +171,16 @@ impl OverlapStats {
             return fail(format!("tasks have {} and {} tokens", a.tokens(), b.tokens()));
         }
         let mut loads = vec![(0u64, 0u64); experts as usize];
-        a.ids().filter_map(|id| loads.get_mut(usize::from(id)).map(|n| n.0 += 1)).for_each(drop);
-        b.ids().filter_map(|id| loads.get_mut(usize::from(id)).map(|n| n.1 += 1)).for_each(drop);
+        a.ids().for_each(|id| {
+            if let Some(n) = loads.get_mut(usize::from(id)) {
+                n.0 += 1;
+            }
+        });
+        b.ids().for_each(|id| {
+            if let Some(n) = loads.get_mut(usize::from(id)) {
+                n.1 += 1;
+            }
+        });
         let (mut pairs, mut active, mut either) = ((0, 0), (0u64, 0u64), 0u64);
         for &(x, y) in &loads {
             pairs = (pairs.0 + x, pairs.1 + y);
@@ -174,9 +192,8 @@ impl OverlapStats {
         }
         let share = |n: u64, all: u64| n as f64 / all as f64;
         let overlap = loads.iter().map(|&(x, y)| share(x, pairs.0).min(share(y, pairs.1))).sum();
-        let shared: usize = a.rows().zip(b.rows()).map(|(x, y)| common(x, y)).sum();
         Ok(Self {
-            shared_per_token: shared as f64 / a.tokens() as f64,
+            shared_per_token: shared(a, b) as f64 / a.tokens() as f64,
             histogram_overlap: overlap,
             active_jaccard: share(active.0 + active.1 - either, either),
             batch_reuse: share(active.0 + active.1, either),

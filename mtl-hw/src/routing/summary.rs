@@ -107,7 +107,6 @@ impl TraceSummary {
         }
         groups.iter_mut().for_each(|g| g.sort_by_key(|r| r.image));
         let mut layers = Vec::with_capacity(groups.len());
-        let mut stack = LruStack::default();
         for (g, records) in groups.iter().enumerate() {
             let (index, task) = (g / tasks, g % tasks);
             let Some(layer) = header.layers.get(index) else { continue };
@@ -115,6 +114,7 @@ impl TraceSummary {
             let mut coupling = next.map(|n| CouplingCounts::new(layer.experts, n.experts)).transpose()?;
             let mut summary = LayerSummary::new(&layer.id, task as u32, layer.experts as usize);
             let mut curve = vec![0; layer.experts as usize];
+            let mut stack = LruStack::new(layer.experts);
             let mut previous = None;
             for r in records {
                 summary.add(&r.stats(header)?);

@@ -235,10 +235,8 @@ mod tests {
             let misses = |s| mean(&at(s), |l| l.lru_misses[3].mean);
             assert!(misses(0.6) < 0.8 * misses(0.0));
         }
-        assert!(
-            (SyntheticRouting { stickiness: 0.5, ..Default::default() }.correlation_length() - 1.4427).abs()
-                < 1e-4
-        );
+        let half = SyntheticRouting { stickiness: 0.5, ..SyntheticRouting::default() };
+        assert!((half.correlation_length() - std::f64::consts::LOG2_E).abs() < 1e-12);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl<'a> LayerSim<'a> {
             chain: Chain::new(options.overlap, options.weight_buffers)?,
             stages: Vec::new(),
             queues: vec![0; shape.experts as usize], // at most 65536
-            stack: LruStack::default(),
+            stack: LruStack::new(shape.experts),
         })
     }
 

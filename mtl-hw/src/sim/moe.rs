@@ -167,18 +167,19 @@ impl Builder<'_> {
         check_cache(cache, &self.times.shape)?;
         let (first, second) = self.times.compute(1)?;
         let compute = sum("cycles", [first, second])?;
-        let mut stack = LruStack::default();
-        stages.extend(choices.ids().map(|id| {
-            let miss = stack.access(id).is_none_or(|distance| distance >= cache as usize);
+        let mut ids = choices.ids();
+        LruStack::new(self.times.shape.experts).distances(choices, |distance| {
+            let Some(id) = ids.next() else { return };
+            let miss = distance.is_none_or(|d| d >= cache as usize);
             let load = if miss { self.times.whole } else { 0 };
             // The cache has its own memory, apart from the weight buffers.
-            Stage {
+            stages.push(Stage {
                 acquires: false,
                 releases: false,
                 on_demand: true,
                 ..self.stage(id.into(), Step { load, compute })
-            }
-        }));
+            });
+        });
         Ok(())
     }
 }

@@ -149,6 +149,9 @@ impl Stage {
     }
 }
 
+/// When a stage's load and computation ran, if it has them.
+pub(super) type StageTimes = (Option<Interval>, Option<Interval>);
+
 /// The chain as tasks: `(load, compute)` of each stage.
 pub(super) struct Network {
     pub(super) graph: TaskGraph,
@@ -203,7 +206,7 @@ impl Network {
     }
 
     /// Runs the events; the intervals of each stage's load and computation.
-    pub(super) fn run(&self) -> Result<(super::Outcome, Vec<(Option<Interval>, Option<Interval>)>)> {
+    pub(super) fn run(&self) -> Result<(super::Outcome, Vec<StageTimes>)> {
         let mut intervals = Vec::new();
         let outcome = self.graph.simulator().record(&mut intervals)?;
         let of = |t: Option<TaskId>| t.and_then(|t| intervals.get(t.0 as usize).copied());

@@ -359,6 +359,7 @@ impl Simulator {
     }
 
     /// Starts what can start on a resource.
+    #[inline]
     fn start(&mut self, r: usize, now: u64, seen: &mut impl FnMut(u32, u64, u64)) -> Result<()> {
         while self.free[r] > 0 && self.heads[r] < self.queue_start[r + 1] {
             let id = self.queue[self.heads[r] as usize];

@@ -1,6 +1,6 @@
 //! What ran when: the record of a simulation.
 use super::Outcome;
-use super::stage::{Stage, Unit};
+use super::stage::{Stage, StageTimes, Unit};
 use super::tasks::Interval;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl Timeline {
         layers: Vec<String>,
         outcome: Outcome,
         stages: &[Stage],
-        intervals: &[(Option<Interval>, Option<Interval>)],
+        intervals: &[StageTimes],
     ) -> Self {
         let mut spans = Vec::with_capacity(2 * stages.len());
         for (s, &(load, compute)) in stages.iter().zip(intervals) {
