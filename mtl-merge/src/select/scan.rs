@@ -1,6 +1,7 @@
 //! The scans behind a selection: sampling, counting against brackets, resolving ties.
 use super::{Key, Rank, Threshold};
-use crate::{Piece, Result, Tensor, Work, methods::vectorized};
+use crate::{Piece, Result, Tensor, Work};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -124,7 +125,7 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
                     (self.keys)(tensor, piece, bracket.rank.list, &mut keys);
                     current = Some(bracket.rank.list);
                 }
-                vectorized(|| sift(&keys, bracket.ends, counts));
+                sift(&keys, bracket.ends, counts);
             }
             Ok(())
         })?;
@@ -241,7 +242,7 @@ impl<K: Key> Sample<K> {
 }
 
 /// Counts the keys of a piece against a bracket and collects those inside.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn sift<K: Key>(keys: &[K], (lo, hi): (K, K), counts: &mut Counts<K>) {
     // Four plain counts: LLVM keeps them in vector registers.
     let (mut over_hi, mut from_hi, mut over_lo, mut from_lo) = (0_u32, 0_u32, 0_u32, 0_u32);
