@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use mtl_hw::graph::{
-    ActiveExperts, BertSpec, Convention, Count, CountContext, DenseHead, ModelGraph, MoeSpec, OpClass, ParamClass,
-    PromptCost, PromptSpec, ResNetSpec, VitHead, VitSpec,
+    ActiveExperts, BertSpec, Convention, Count, CountContext, DenseHead, ModelGraph, MoeSpec, OpClass,
+    ParamClass, PromptCost, PromptSpec, ResNetSpec, VitHead, VitSpec,
 };
 use mtl_hw::presets::m3vit_small;
 use proptest::prelude::*;
@@ -96,11 +96,12 @@ fn thop_sees_modules_and_full_sees_everything() {
     for row in golden() {
         let graph = graph_of(row["model"].as_str().unwrap());
         let total = |convention| graph.count(convention).unwrap().total;
-        let matmul = graph.count(Convention::Torch).unwrap().by_class.get(&OpClass::Matmul).copied().unwrap_or(0);
+        let matmul =
+            graph.count(Convention::Torch).unwrap().by_class.get(&OpClass::Matmul).copied().unwrap_or(0);
         assert_eq!(2 * total(Convention::Thop), total(Convention::Torch) - matmul);
         assert!(total(Convention::Full) > total(Convention::Torch));
     }
-    // One block by hand: N = 2 tokens, D = 4, 2 heads, hidden width 8.
+    // One block by hand: N = 2 tokens, D = 4, 2 heads, hidden width 8 (twice D).
     let spec = VitSpec {
         image: [2, 1],
         patch: 1,
@@ -114,7 +115,7 @@ fn thop_sees_modules_and_full_sees_everything() {
         ..VitSpec::tiny()
     };
     let full = spec.graph().unwrap().count(Convention::Full).unwrap();
-    let macs = 2 * 4 + 12 * 2 * 16 + 2 * 4 * 4;
+    let macs = 2 * 4 + 4 * 2 * 16 + 2 * (2 * 2 * 4) + 2 * (2 * 4 * 8);
     let biases = 2 * (4 + 12 + 4 + 8 + 4); // embedding, qkv, projection, both matrices
     let elementwise = 2 * 4 + 3 * (2 * 4) + 2 * 8 + 2 * (2 * 4); // positions, softmax, GELU, residual additions
     assert_eq!(full.macs, macs);
@@ -124,10 +125,9 @@ fn thop_sees_modules_and_full_sees_everything() {
 #[test]
 fn m3vit_with_its_decoder_has_the_published_macs() {
     // "GFLOPs" of the paper's table are multiply-accumulates: 83 to 84 on PASCAL, 100 on NYUD.
-    for (height, width, classes, range) in [
-        (512, 512, [1, 3, 7, 21], 83.4e9..83.9e9),
-        (480, 640, [1, 3, 1, 40], 99.6e9..100.6e9),
-    ] {
+    for (height, width, classes, range) in
+        [(512, 512, [1, 3, 7, 21], 83.4e9..83.9e9), (480, 640, [1, 3, 1, 40], 99.6e9..100.6e9)]
+    {
         for outputs in classes {
             let spec = VitSpec {
                 image: [height, width],
@@ -175,7 +175,8 @@ fn active_parameters_follow_the_experts_and_the_task() {
     assert_eq!(all.active - thirteen.active, 3 * expert);
     let top = active(ActiveExperts::TopK, Some(0));
     assert_eq!(all.active - top.active, 6 * 12 * expert);
-    let context = CountContext::default().active_experts(ActiveExperts::Layers([("blk.1".to_owned(), 17)].into()));
+    let context =
+        CountContext::default().active_experts(ActiveExperts::Layers([("blk.1".to_owned(), 17)].into()));
     insta::assert_snapshot!(graph.param_count(&context).unwrap_err(), @"`active_experts.blk.1` must be at most the layer's 16, but is 17");
 }
 

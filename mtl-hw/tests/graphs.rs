@@ -3,8 +3,9 @@
 
 use mtl_hw::cost::{Analytical, CostModel};
 use mtl_hw::graph::{
-    Adapters, BertSpec, Conv2dShape, DecoderSpec, HfModel, LanesSpec, Lora, ModelGraph, MoeShape, Node, Op, Part,
-    Pool2dShape, PoolKind, PromptSpec, ResNetSpec, SlimCnnSpec, SlimDecoder, SlimMlpSpec, SlimStage, VitSpec, Widths,
+    Adapters, BertSpec, Conv2dShape, DecoderSpec, HfModel, LanesSpec, Lora, ModelGraph, MoeShape, Node, Op,
+    Part, Pool2dShape, PoolKind, PromptSpec, ResNetSpec, SlimCnnSpec, SlimDecoder, SlimMlpSpec, SlimStage,
+    VitSpec, Widths,
 };
 use mtl_hw::platform::Platform;
 use mtl_hw::presets::zcu104_m3vit;
@@ -46,12 +47,30 @@ fn ops() -> impl Strategy<Value = Op> {
     };
     let heads = || (n(), n(), n(), n());
     let matrices = prop_oneof![
-        (n(), n(), n(), any::<bool>())
-            .prop_map(|(rows, inner, cols, bias)| Op::Gemm { rows, inner, cols, bias }),
-        (n(), n(), n(), n())
-            .prop_map(|(patches, patch, channels, dim)| Op::PatchEmbedding { patches, patch, channels, dim }),
-        heads().prop_map(|(heads, queries, keys, head_dim)| Op::AttentionScores { heads, queries, keys, head_dim }),
-        heads().prop_map(|(heads, queries, keys, head_dim)| Op::AttentionValues { heads, queries, keys, head_dim }),
+        (n(), n(), n(), any::<bool>()).prop_map(|(rows, inner, cols, bias)| Op::Gemm {
+            rows,
+            inner,
+            cols,
+            bias
+        }),
+        (n(), n(), n(), n()).prop_map(|(patches, patch, channels, dim)| Op::PatchEmbedding {
+            patches,
+            patch,
+            channels,
+            dim
+        }),
+        heads().prop_map(|(heads, queries, keys, head_dim)| Op::AttentionScores {
+            heads,
+            queries,
+            keys,
+            head_dim
+        }),
+        heads().prop_map(|(heads, queries, keys, head_dim)| Op::AttentionValues {
+            heads,
+            queries,
+            keys,
+            head_dim
+        }),
         heads().prop_map(|(heads, queries, keys, head_dim)| Op::Attention { heads, queries, keys, head_dim }),
         experts().prop_map(Op::MoeFfn),
         experts().prop_map(Op::GatedMoeFfn),
@@ -76,36 +95,38 @@ fn ops() -> impl Strategy<Value = Op> {
         pair().prop_map(|(rows, dim)| Op::LayerNorm { rows, dim }),
         pair().prop_map(|(rows, dim)| Op::RmsNorm { rows, dim }),
     ];
-    let others = prop_oneof![
-        pair().prop_map(|(channels, positions)| Op::BatchNorm { channels, positions }),
-        pair().prop_map(|(channels, positions)| Op::GlobalPool { channels, positions }),
-        pair().prop_map(|(tokens, dim)| Op::MeanTokens { tokens, dim }),
-        (n(), n(), 1u64..4, any::<bool>()).prop_map(|(channels, positions, scale, bilinear)| Op::Upsample {
-            channels,
-            positions,
-            scale,
-            bilinear
-        }),
-        (n(), n(), n()).prop_map(|(tokens, prefix, dim)| Op::TokenEmbedding {
-            tokens: tokens + prefix,
-            prefix,
-            dim
-        }),
-        (n(), n(), n(), any::<bool>())
-            .prop_map(|(rows, entries, dim, shared)| Op::Embedding { rows, entries, dim, shared }),
-        (0u64..9, n(), n()).prop_map(|(rows, prompts, dim)| Op::Prompt { rows, prompts, dim }),
-        (n(), n(), n(), 1u64..4, any::<bool>()).prop_map(|(height, width, channels, stride, max)| {
-            Op::Pool2d(Pool2dShape {
-                kind: if max { PoolKind::Max } else { PoolKind::Average },
-                height,
-                width,
-                channels,
-                kernel: [2, 2],
-                stride: [stride, 1],
-                padding: [1, 1],
-            })
-        }),
-    ];
+    let others =
+        prop_oneof![
+            pair().prop_map(|(channels, positions)| Op::BatchNorm { channels, positions }),
+            pair().prop_map(|(channels, positions)| Op::GlobalPool { channels, positions }),
+            pair().prop_map(|(tokens, dim)| Op::MeanTokens { tokens, dim }),
+            (n(), n(), 1u64..4, any::<bool>()).prop_map(|(channels, positions, scale, bilinear)| {
+                Op::Upsample { channels, positions, scale, bilinear }
+            }),
+            (n(), n(), n()).prop_map(|(tokens, prefix, dim)| Op::TokenEmbedding {
+                tokens: tokens + prefix,
+                prefix,
+                dim
+            }),
+            (n(), n(), n(), any::<bool>()).prop_map(|(rows, entries, dim, shared)| Op::Embedding {
+                rows,
+                entries,
+                dim,
+                shared
+            }),
+            (0u64..9, n(), n()).prop_map(|(rows, prompts, dim)| Op::Prompt { rows, prompts, dim }),
+            (n(), n(), n(), 1u64..4, any::<bool>()).prop_map(|(height, width, channels, stride, max)| {
+                Op::Pool2d(Pool2dShape {
+                    kind: if max { PoolKind::Max } else { PoolKind::Average },
+                    height,
+                    width,
+                    channels,
+                    kernel: [2, 2],
+                    stride: [stride, 1],
+                    padding: [1, 1],
+                })
+            }),
+        ];
     prop_oneof![matrices, vectors, others]
 }
 
@@ -131,17 +152,18 @@ fn graphs() -> impl Strategy<Value = ModelGraph> {
         (0u64..4, 0u64..4),
     );
     proptest::collection::vec(node, 1..12).prop_map(|nodes| {
-        let nodes = nodes.into_iter().enumerate().map(|(i, (op, part, block, inputs, tied, flags, extra))| {
-            let mut node = Node::new(format!("node.{i}"), part, &[], op);
-            if i > 0 {
-                node.inputs = inputs.iter().map(|x| x.index(i)).collect();
-                node.tied = tied.map(|x| x.index(i));
-            }
-            node.block = block;
-            [node.frozen, node.in_place, node.side] = flags;
-            (node.pass_through, node.buffers) = extra;
-            node
-        });
+        let nodes =
+            nodes.into_iter().enumerate().map(|(i, (op, part, block, inputs, tied, flags, extra))| {
+                let mut node = Node::new(format!("node.{i}"), part, &[], op);
+                if i > 0 {
+                    node.inputs = inputs.iter().map(|x| x.index(i)).collect();
+                    node.tied = tied.map(|x| x.index(i));
+                }
+                node.block = block;
+                [node.frozen, node.in_place, node.side] = flags;
+                (node.pass_through, node.buffers) = extra;
+                node
+            });
         ModelGraph { name: "random \"graph\"".into(), nodes: nodes.collect() }
     })
 }
@@ -173,7 +195,9 @@ fn built() -> Vec<ModelGraph> {
         BertSpec { masked_lm: true, ..BertSpec::base(16) }.graph().unwrap(),
         ResNetSpec::resnet50().graph().unwrap(),
         DecoderSpec { depth: 2, ..DecoderSpec::mixtral() }.graph().unwrap(),
-        LanesSpec { base, tasks: vec![2, 3], summary: 4, prompts: 1, propagate_patches: true }.graph().unwrap(),
+        LanesSpec { base, tasks: vec![2, 3], summary: 4, prompts: 1, propagate_patches: true }
+            .graph()
+            .unwrap(),
         Lora { rank: 2, targets: vec!["attn.qkv".into()] }.apply(&tiny).unwrap(),
         Adapters { width: 2, targets: vec!["mlp.fc2".into()], copies: 2 }.apply(&tiny).unwrap(),
         slim.graph(&widths).unwrap(),

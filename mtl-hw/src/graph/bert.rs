@@ -165,8 +165,7 @@ impl BertSpec {
     /// Three tables, their sum and its norm.
     fn embed(&self, b: &mut Builder) -> Result<usize> {
         let (rows, dim) = (u64::from(self.tokens), u64::from(self.dim));
-        let table =
-            |entries: u32, shared: bool| Op::Embedding { rows, entries: entries.into(), dim, shared };
+        let table = |entries: u32, shared: bool| Op::Embedding { rows, entries: entries.into(), dim, shared };
         let words = b.push("embeddings.word", &[], table(self.vocab, false));
         let types = b.push("embeddings.type", &[], table(self.types, false));
         // The default segment of every position is stored, as are the positions.
@@ -185,7 +184,8 @@ impl BertSpec {
         let head_dim = dim / heads;
         let linear = Op::Gemm { rows, inner: dim, cols: dim, bias: true };
         b.part = Part::Attention;
-        let [q, k, v] = ["query", "key", "value"].map(|name| b.push(&format!("attn.{name}"), &[x], linear.clone()));
+        let [q, k, v] =
+            ["query", "key", "value"].map(|name| b.push(&format!("attn.{name}"), &[x], linear.clone()));
         let scores = Op::AttentionScores { heads, queries: rows, keys: rows, head_dim };
         let scores = b.push("attn.scores", &[q, k], scores);
         let softmax = Op::Softmax { rows: product("rows", &[heads, rows])?, cols: rows };

@@ -46,12 +46,14 @@ pub(super) fn attention(b: &mut Builder, x: usize, block: &Block) -> Result<usiz
         keys = sum("keys", [rows, prefix.tokens])?;
         sources.push(prefix_nodes(b, &prefix, dim, inner, qkv)?);
     }
-    let scores = b.push("attn.scores", &sources, Op::AttentionScores { heads, queries: rows, keys, head_dim });
+    let scores =
+        b.push("attn.scores", &sources, Op::AttentionScores { heads, queries: rows, keys, head_dim });
     let softmax = Op::Softmax { rows: product("rows", &[heads, rows])?, cols: keys };
     let probabilities = softmax.outputs()?;
     sources.insert(0, b.push("attn.softmax", &[scores], softmax));
     b.last(|n| n.pass_through = probabilities);
-    let values = b.push("attn.values", &sources, Op::AttentionValues { heads, queries: rows, keys, head_dim });
+    let values =
+        b.push("attn.values", &sources, Op::AttentionValues { heads, queries: rows, keys, head_dim });
     let width = product("activations", &[rows, inner])?;
     b.last(|n| n.pass_through = width);
     let proj = b.push("attn.proj", &[values], Op::Gemm { rows, inner, cols: dim, bias: true });

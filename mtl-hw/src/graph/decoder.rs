@@ -194,12 +194,14 @@ impl DecoderSpec {
         let v = b.push("attn.v", &[norm], linear(kv_width));
         let q = b.push("attn.rotary_q", &[q], Op::Rotary { rows, cols: width });
         let k = b.push("attn.rotary_k", &[k], Op::Rotary { rows, cols: kv_width });
-        let scores = b.push("attn.scores", &[q, k], Op::AttentionScores { heads, queries: rows, keys, head_dim });
+        let scores =
+            b.push("attn.scores", &[q, k], Op::AttentionScores { heads, queries: rows, keys, head_dim });
         let softmax = Op::Softmax { rows: product("rows", &[heads, rows])?, cols: keys };
         let softmax = b.push("attn.softmax", &[scores], softmax);
         let values = Op::AttentionValues { heads, queries: rows, keys, head_dim };
         let values = b.push("attn.values", &[softmax, v], values);
-        let out = b.push("attn.out", &[values], Op::Gemm { rows, inner: width, cols: dim, bias: self.out_bias });
+        let out =
+            b.push("attn.out", &[values], Op::Gemm { rows, inner: width, cols: dim, bias: self.out_bias });
         Ok(b.push("attn.add", &[out, x], Op::Add { rows, cols: dim }))
     }
 

@@ -115,7 +115,8 @@ impl LanesSpec {
         let dim = u64::from(self.base.dim);
         let mut norm_owner = None;
         for (task, (&classes, lane)) in self.tasks.iter().zip(&lanes).enumerate() {
-            let VitHead { classes, task: of } = VitHead::task(u32::try_from(task).unwrap_or(u32::MAX), classes);
+            let VitHead { classes, task: of } =
+                VitHead::task(u32::try_from(task).unwrap_or(u32::MAX), classes);
             b.task = of;
             let inputs: Vec<usize> = lane.iter().copied().collect();
             let norm = b.push(&format!("norm.{task}"), &inputs, Op::LayerNorm { rows: self.rows(), dim });
@@ -191,7 +192,10 @@ mod tests {
         let macs = |propagate| lanes(3, propagate).graph().unwrap().macs().unwrap();
         let trunk = 12 * (12 * 197 * 192 * 192 + 2 * 197 * 197 * 192);
         assert_eq!(macs(true) - macs(false), trunk);
-        assert_eq!(lanes(3, false).full_lane_macs().unwrap(), 3 * 12 * (12 * 199 * 192 * 192 + 2 * 199 * 199 * 192));
+        assert_eq!(
+            lanes(3, false).full_lane_macs().unwrap(),
+            3 * 12 * (12 * 199 * 192 * 192 + 2 * 199 * 199 * 192)
+        );
     }
 
     #[test]

@@ -322,7 +322,12 @@ mod tests {
     fn one_gemm() -> ModelGraph {
         ModelGraph {
             name: "one".into(),
-            nodes: vec![Node::new("fc", Part::Head, &[], Op::Gemm { rows: 1, inner: 2, cols: 3, bias: true })],
+            nodes: vec![Node::new(
+                "fc",
+                Part::Head,
+                &[],
+                Op::Gemm { rows: 1, inner: 2, cols: 3, bias: true },
+            )],
         }
     }
 

@@ -62,7 +62,11 @@ impl PromptSpec {
         positive("layers", self.layers.len() as u64)?;
         for (i, layer) in self.layers.iter().enumerate() {
             if *layer >= depth {
-                return Err(HwError::config(format!("layers[{i}]"), format!("below `depth` = {depth}"), layer));
+                return Err(HwError::config(
+                    format!("layers[{i}]"),
+                    format!("below `depth` = {depth}"),
+                    layer,
+                ));
             }
             if self.layers.iter().take(i).any(|earlier| earlier == layer) {
                 return Err(HwError::config(format!("layers[{i}]"), "in the list once", layer));

@@ -144,7 +144,8 @@ impl ResNetSpec {
             width: self.image[1].into(),
             channels: self.channels.into(),
         };
-        let mut x = conv_norm(&mut b, "conv1", "bn1", image, &Conv { out: width, kernel: 7, stride: 2, groups: 1 })?;
+        let mut x =
+            conv_norm(&mut b, "conv1", "bn1", image, &Conv { out: width, kernel: 7, stride: 2, groups: 1 })?;
         relu(&mut b, "relu", &mut x)?;
         x = max_pool(&mut b, x)?;
         let mut stage_width = width;
@@ -282,9 +283,7 @@ mod tests {
     #[test]
     fn buffers_and_parameters_without_classifier_give_published_gpu_memory() {
         // M³ViT's table lists two bytes per entry of the state: 21.336 and 44.939 MiB.
-        for (spec, entries) in
-            [(ResNetSpec::resnet18(), 11_186_132), (ResNetSpec::resnet50(), 23_561_205)]
-        {
+        for (spec, entries) in [(ResNetSpec::resnet18(), 11_186_132), (ResNetSpec::resnet50(), 23_561_205)] {
             let graph = ResNetSpec { heads_out: Vec::new(), ..spec }.graph().unwrap();
             let params = graph.param_count(&CountContext::default()).unwrap();
             assert_eq!(params.stored + params.buffers, entries);

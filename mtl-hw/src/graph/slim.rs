@@ -112,13 +112,7 @@ fn check_decoders(decoders: &[SlimDecoder], dense_allowed: bool) -> Result<()> {
 }
 
 /// Hidden linear layers with ReLU, and the output.
-fn linear_decoder(
-    b: &mut Builder,
-    x: usize,
-    width: u64,
-    decoder: &SlimDecoder,
-    hidden: u64,
-) {
+fn linear_decoder(b: &mut Builder, x: usize, width: u64, decoder: &SlimDecoder, hidden: u64) {
     let (mut x, mut inner) = (x, width);
     for layer in 0..decoder.layers {
         x = b.push(&format!("fc{layer}"), &[x], Op::Gemm { rows: 1, inner, cols: hidden, bias: true });
@@ -183,7 +177,13 @@ impl SlimCnnSpec {
         for (i, (stage, &ratio)) in self.stages.iter().zip(&widths.encoder).enumerate() {
             let out = round_channels(stage.channels.into(), ratio, round)?;
             if i == 0 {
-                x = conv_norm(&mut b, "stem", "stem_norm", x, &Conv { out, kernel: 3, stride: 1, groups: 1 })?;
+                x = conv_norm(
+                    &mut b,
+                    "stem",
+                    "stem_norm",
+                    x,
+                    &Conv { out, kernel: 3, stride: 1, groups: 1 },
+                )?;
                 relu(&mut b, "stem_relu", &mut x)?;
             }
             for block in 0..stage.blocks {

@@ -133,10 +133,7 @@ fn ends_with(name: &str, end: &str) -> bool {
 type Add<'a> = dyn FnMut(&str, &[usize], Op) -> usize + 'a;
 
 /// Copies the graph with frozen weights; `grow` may add nodes after each and says which one stands for it from then on.
-fn insert(
-    graph: &ModelGraph,
-    grow: impl Fn(&Node, usize, &mut Add<'_>) -> usize,
-) -> Result<ModelGraph> {
+fn insert(graph: &ModelGraph, grow: impl Fn(&Node, usize, &mut Add<'_>) -> usize) -> Result<ModelGraph> {
     let mut nodes: Vec<Node> = Vec::new();
     // The node whose result stands for an old node's, and the node that has its weights.
     let (mut result, mut place): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());

@@ -331,7 +331,8 @@ impl VitSpec {
     /// Patches, prefix tokens, positions; with the weights of an earlier pass where there is one.
     pub(super) fn embed(&self, b: &mut Builder, tied: Option<usize>) -> Result<usize> {
         let (patches, tokens, dim) = (self.patches()?, self.tokens()?, u64::from(self.dim));
-        let patch = Op::PatchEmbedding { patches, patch: self.patch.into(), channels: self.channels.into(), dim };
+        let patch =
+            Op::PatchEmbedding { patches, patch: self.patch.into(), channels: self.channels.into(), dim };
         // An identity in place of a norm, later dropout of positions, of patches and another identity.
         let (once, thrice) = (patch.outputs()?, product("activations", &[3, tokens, dim])?);
         let embed = b.push("patch_embed", &[], patch);
@@ -403,7 +404,8 @@ impl VitSpec {
             }
         }
         if self.pooler {
-            let dense = b.push("pooler.dense", &[norm], Op::Gemm { rows: 1, inner: dim, cols: dim, bias: true });
+            let dense =
+                b.push("pooler.dense", &[norm], Op::Gemm { rows: 1, inner: dim, cols: dim, bias: true });
             b.last(|n| n.side = true);
             b.push("pooler.tanh", &[dense], Op::Tanh { rows: 1, cols: dim });
             b.last(|n| n.side = true);

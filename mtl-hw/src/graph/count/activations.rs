@@ -89,7 +89,9 @@ fn fvcore_outputs(op: &Op) -> Result<u64> {
         }
         Op::Gate { tokens, experts, .. } => product("activations", &[tokens, experts]),
         Op::MoeFfn(s) => product("activations", &[s.pairs()?, sum("dims", [s.dim, s.hidden])?]),
-        Op::GatedMoeFfn(s) => product("activations", &[s.pairs()?, sum("dims", [s.dim, s.hidden, s.hidden])?]),
+        Op::GatedMoeFfn(s) => {
+            product("activations", &[s.pairs()?, sum("dims", [s.dim, s.hidden, s.hidden])?])
+        }
         _ => Ok(0),
     }
 }
@@ -146,7 +148,8 @@ impl Values {
                 input = input.max(product("activations", &[batch, node.op.input_elements()?])?);
             }
         }
-        let mut values = Self { home: Vec::with_capacity(n), size: Vec::with_capacity(n), last: vec![0; n], input };
+        let mut values =
+            Self { home: Vec::with_capacity(n), size: Vec::with_capacity(n), last: vec![0; n], input };
         for (i, node) in graph.nodes.iter().enumerate() {
             let size = product("activations", &[images(node, batch), node.op.outputs()?])?;
             let source = node.inputs.first().copied().filter(|&j| {

@@ -77,7 +77,8 @@ impl Op {
     ///
     /// [`HwError::Overflow`](crate::HwError::Overflow) when the count does not fit in 64 bits.
     pub fn active_params(&self, active_experts: u64) -> Result<u64> {
-        let experts = |s: &super::MoeShape, each| product("active params", &[active_experts.min(s.experts), each]);
+        let experts =
+            |s: &super::MoeShape, each| product("active params", &[active_experts.min(s.experts), each]);
         match self {
             Self::Gate { dim, experts, .. } => product("active params", &[*experts, *dim]),
             Self::MoeFfn(s) => experts(s, s.expert_params()?),
@@ -108,9 +109,9 @@ impl Op {
             | Self::Attention { heads, queries, head_dim, .. } => {
                 product("outputs", &[heads, queries, head_dim])
             }
-            Self::LayerNorm { rows, dim } | Self::RmsNorm { rows, dim } | Self::Embedding { rows, dim, .. } => {
-                product("outputs", &[rows, dim])
-            }
+            Self::LayerNorm { rows, dim }
+            | Self::RmsNorm { rows, dim }
+            | Self::Embedding { rows, dim, .. } => product("outputs", &[rows, dim]),
             Self::Gemm { rows, cols, .. }
             | Self::Softmax { rows, cols }
             | Self::Gelu { rows, cols }
@@ -151,14 +152,18 @@ impl Op {
             }
             Self::Gemm { rows, inner, .. } => product("inputs", &[rows, inner]),
             Self::AttentionScores { heads, queries, head_dim, .. }
-            | Self::Attention { heads, queries, head_dim, .. } => product("inputs", &[heads, queries, head_dim]),
+            | Self::Attention { heads, queries, head_dim, .. } => {
+                product("inputs", &[heads, queries, head_dim])
+            }
             Self::AttentionValues { heads, queries, keys, .. } => product("inputs", &[heads, queries, keys]),
             Self::Conv2d(s) => product("inputs", &[s.in_channels, s.height, s.width]),
             Self::Pool2d(s) => product("inputs", &[s.channels, s.height, s.width]),
             Self::GlobalPool { channels, positions } | Self::Upsample { channels, positions, .. } => {
                 product("inputs", &[channels, positions])
             }
-            Self::MeanTokens { tokens, dim } | Self::Gate { tokens, dim, .. } => product("inputs", &[tokens, dim]),
+            Self::MeanTokens { tokens, dim } | Self::Gate { tokens, dim, .. } => {
+                product("inputs", &[tokens, dim])
+            }
             Self::Embedding { rows, .. } => Ok(rows),
             Self::Prompt { rows, dim, .. } => product("inputs", &[rows, dim]),
             _ => self.outputs(),

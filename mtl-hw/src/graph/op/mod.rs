@@ -372,7 +372,12 @@ impl Op {
             |fields: &[(&str, u64)]| fields.iter().try_for_each(|&(f, v)| positive(f, v).map(drop));
         match *self {
             Self::PatchEmbedding { patches, patch, channels, dim } => {
-                all_positive(&[("patches", patches), ("patch", patch), ("channels", channels), ("dim", dim)])?;
+                all_positive(&[
+                    ("patches", patches),
+                    ("patch", patch),
+                    ("channels", channels),
+                    ("dim", dim),
+                ])?;
             }
             Self::TokenEmbedding { tokens, prefix, dim } => {
                 all_positive(&[("tokens", tokens), ("dim", dim)])?;

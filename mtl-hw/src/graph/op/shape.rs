@@ -150,8 +150,7 @@ impl Conv2dShape {
     /// As [`Conv2dShape::out_size`]; [`HwError::Config`] when `groups` is zero.
     pub fn im2col(&self) -> Result<[u64; 3]> {
         positive("groups", self.groups)?;
-        let inner =
-            product("inner", &[self.in_channels / self.groups, self.kernel[0], self.kernel[1]])?;
+        let inner = product("inner", &[self.in_channels / self.groups, self.kernel[0], self.kernel[1]])?;
         Ok([product("rows", &self.out_size()?)?, inner, self.out_channels / self.groups])
     }
 
@@ -252,7 +251,11 @@ impl Pool2dShape {
         for (axis, kernel) in self.kernel.into_iter().enumerate() {
             let padding = self.padding[axis];
             if padding > kernel / 2 {
-                return Err(HwError::config(format!("padding[{axis}]"), "at most half of the kernel", padding));
+                return Err(HwError::config(
+                    format!("padding[{axis}]"),
+                    "at most half of the kernel",
+                    padding,
+                ));
             }
         }
         self.out_size().map(drop)
