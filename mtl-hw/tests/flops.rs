@@ -1,5 +1,5 @@
 //! Counts against torch, fvcore and published tables, and their algebra.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use mtl_hw::graph::{
     ActiveExperts, BertSpec, Convention, Count, CountContext, DenseHead, ModelGraph, MoeSpec, OpClass,

@@ -95,38 +95,37 @@ fn ops() -> impl Strategy<Value = Op> {
         pair().prop_map(|(rows, dim)| Op::LayerNorm { rows, dim }),
         pair().prop_map(|(rows, dim)| Op::RmsNorm { rows, dim }),
     ];
-    let others =
-        prop_oneof![
-            pair().prop_map(|(channels, positions)| Op::BatchNorm { channels, positions }),
-            pair().prop_map(|(channels, positions)| Op::GlobalPool { channels, positions }),
-            pair().prop_map(|(tokens, dim)| Op::MeanTokens { tokens, dim }),
-            (n(), n(), 1u64..4, any::<bool>()).prop_map(|(channels, positions, scale, bilinear)| {
-                Op::Upsample { channels, positions, scale, bilinear }
-            }),
-            (n(), n(), n()).prop_map(|(tokens, prefix, dim)| Op::TokenEmbedding {
-                tokens: tokens + prefix,
-                prefix,
-                dim
-            }),
-            (n(), n(), n(), any::<bool>()).prop_map(|(rows, entries, dim, shared)| Op::Embedding {
-                rows,
-                entries,
-                dim,
-                shared
-            }),
-            (0u64..9, n(), n()).prop_map(|(rows, prompts, dim)| Op::Prompt { rows, prompts, dim }),
-            (n(), n(), n(), 1u64..4, any::<bool>()).prop_map(|(height, width, channels, stride, max)| {
-                Op::Pool2d(Pool2dShape {
-                    kind: if max { PoolKind::Max } else { PoolKind::Average },
-                    height,
-                    width,
-                    channels,
-                    kernel: [2, 2],
-                    stride: [stride, 1],
-                    padding: [1, 1],
-                })
-            }),
-        ];
+    let others = prop_oneof![
+        pair().prop_map(|(channels, positions)| Op::BatchNorm { channels, positions }),
+        pair().prop_map(|(channels, positions)| Op::GlobalPool { channels, positions }),
+        pair().prop_map(|(tokens, dim)| Op::MeanTokens { tokens, dim }),
+        (n(), n(), 1u64..4, any::<bool>()).prop_map(|(channels, positions, scale, bilinear)| {
+            Op::Upsample { channels, positions, scale, bilinear }
+        }),
+        (n(), n(), n()).prop_map(|(tokens, prefix, dim)| Op::TokenEmbedding {
+            tokens: tokens + prefix,
+            prefix,
+            dim
+        }),
+        (n(), n(), n(), any::<bool>()).prop_map(|(rows, entries, dim, shared)| Op::Embedding {
+            rows,
+            entries,
+            dim,
+            shared
+        }),
+        (0u64..9, n(), n()).prop_map(|(rows, prompts, dim)| Op::Prompt { rows, prompts, dim }),
+        (n(), n(), n(), 1u64..4, any::<bool>()).prop_map(|(height, width, channels, stride, max)| {
+            Op::Pool2d(Pool2dShape {
+                kind: if max { PoolKind::Max } else { PoolKind::Average },
+                height,
+                width,
+                channels,
+                kernel: [2, 2],
+                stride: [stride, 1],
+                padding: [1, 1],
+            })
+        }),
+    ];
     prop_oneof![matrices, vectors, others]
 }
 
@@ -239,13 +238,13 @@ fn a_hand_written_graph_is_read() {
         ModelGraph::from_toml(&toml.replace(from, to)).unwrap_err().to_string()
     };
     insta::assert_snapshot!(error("groups = 2", "groups = 3"), @"`nodes[0].op.conv2d.in_channels` must be a multiple of `groups` = 3, but is 4");
-    insta::assert_snapshot!(error("groups = 2", "group = 2"), @"");
-    insta::assert_snapshot!(error("in_place = true", "inplace = true"), @"");
+    insta::assert_snapshot!(error("groups = 2", "group = 2"), @"graph: `nodes[0].op.conv2d.group`: unknown field `group`, expected one of `height`, `width`, `in_channels`, `out_channels`, `kernel`, `stride`, `padding`, `dilation`, `groups`, `bias`");
+    insta::assert_snapshot!(error("in_place = true", "inplace = true"), @"graph: `nodes[1].inplace`: unknown field `inplace`, expected one of `name`, `part`, `block`, `task`, `inputs`, `tied`, `frozen`, `in_place`, `side`, `pass_through`, `buffers`, `op`");
     insta::assert_snapshot!(error("in_place = true", "tied = 1"), @"`nodes[1].tied` must be below 1, but is 1");
-    insta::assert_snapshot!(error("op.relu", "op.rleu"), @"");
-    insta::assert_snapshot!(error("kernel = [3, 3]", "kernel = [3]"), @"");
-    insta::assert_snapshot!(error("kernel = [3, 3]", "kernel = [3, 9]"), @"");
-    insta::assert_snapshot!(error("height = 8", "height = 9223372036854775807"), @"");
+    insta::assert_snapshot!(error("op.relu", "op.rleu"), @"graph: `nodes[1].op`: unknown variant `rleu`, expected one of `patch-embedding`, `token-embedding`, `gemm`, `attention-scores`, `attention-values`, `softmax`, `layer-norm`, `gelu`, `add`, `gate`, `moe-ffn`, `gated-moe-ffn`, `conv2d`, `pool2d`, `global-pool`, `mean-tokens`, `upsample`, `batch-norm`, `rms-norm`, `attention`, `rotary`, `relu`, `tanh`, `silu`, `multiply`, `embedding`, `prompt`");
+    insta::assert_snapshot!(error("kernel = [3, 3]", "kernel = [3]"), @"graph: `nodes[0].op.conv2d.kernel`: invalid length 1, expected an array of length 2");
+    insta::assert_snapshot!(error("kernel = [3, 3]", "kernel = [3, 9]"), @"`nodes[0].op.conv2d.width` must be at least the kernel's reach of 9 less padding, but is 8");
+    insta::assert_snapshot!(error("height = 8", "height = 9223372036854775807"), @"`nodes[0].op.conv2d.rows` does not fit in 64 bits; check the dimensions");
 }
 
 /// Valid text with a piece replaced by something else.

@@ -77,6 +77,16 @@ pub struct Count {
     pub by_module: Vec<(String, u64)>,
 }
 
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.convention {
+            Convention::Torch | Convention::Full => "FLOPs",
+            Convention::Fvcore | Convention::Thop => "MACs",
+        };
+        write!(f, "{} {unit} ({} convention)", self.total, self.convention)
+    }
+}
+
 impl Count {
     fn zero(convention: Convention) -> Self {
         Self {
@@ -163,7 +173,7 @@ impl ModelGraph {
     /// ```
     /// use mtl_hw::graph::{Convention, VitSpec};
     /// let count = VitSpec::tiny().graph()?.count(Convention::Torch)?;
-    /// assert_eq!(count.total, 2_507_366_400);
+    /// assert_eq!(count.to_string(), "2507366400 FLOPs (torch convention)");
     /// # Ok::<(), mtl_hw::HwError>(())
     /// ```
     ///
