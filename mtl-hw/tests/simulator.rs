@@ -6,7 +6,7 @@ use mtl_hw::cost::ping_pong::{Step, barrier, free_running, matrix_level, serial}
 use mtl_hw::cost::{
     Accelerator, Analytical, CostModel, FirstLoad, Granularity, MoeSchedule, VectorUnit, moe_cost,
 };
-use mtl_hw::graph::{ModelGraph, MoeBlocks, MoeShape, MoeSpec, VitSpec};
+use mtl_hw::graph::{BertSpec, DecoderSpec, ModelGraph, MoeBlocks, MoeShape, MoeSpec, ResNetSpec, VitSpec};
 use mtl_hw::presets::{m3vit_small, vit_small_dense, zcu104_m3vit};
 use mtl_hw::routing::{LayerRouting, Routing, RoutingTrace, TraceHeader, TraceLayer, TraceRecord};
 use mtl_hw::sim::{
@@ -95,6 +95,25 @@ fn published_networks_simulate_to_the_cycles_of_the_closed_form() {
         assert_eq!(simulated.cycles, closed.cycles);
         assert_eq!(simulated.weight_bytes, closed.weight_bytes);
         assert_eq!(simulated.layers.iter().map(|l| l.cycles).sum::<u64>(), simulated.cycles);
+    }
+}
+
+#[test]
+fn other_families_of_networks_take_the_cycles_of_the_closed_form() {
+    let graphs = [
+        ResNetSpec::resnet18().graph().unwrap(),
+        BertSpec::base(128).graph().unwrap(),
+        DecoderSpec::mixtral().graph().unwrap(),
+    ];
+    let accelerator = zcu104_m3vit().unwrap();
+    for graph in &graphs {
+        let closed = Analytical.model(graph, &accelerator, Routing::Uniform).unwrap();
+        let run = |overlap| {
+            let options = SimOptions { overlap, ..SimOptions::default() };
+            EventSim::default().simulate(graph, &accelerator, Routing::Uniform, options).unwrap().report
+        };
+        assert_eq!(run(Overlap::Barrier), closed, "{}", graph.name);
+        assert!(run(Overlap::Free).cycles <= closed.cycles);
     }
 }
 

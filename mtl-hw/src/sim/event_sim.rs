@@ -108,18 +108,33 @@ impl EventSim {
     }
 }
 
+/// Operators that the matrix engine computes.
+fn on_matrix_engine(kind: OpKind) -> bool {
+    use OpKind::{
+        Attention, AttentionScores, AttentionValues, Conv2d, GatedMoeFfn, Gemm, MoeFfn, PatchEmbedding,
+    };
+    matches!(
+        kind,
+        PatchEmbedding | Gemm | AttentionScores | AttentionValues | Attention | Conv2d | GatedMoeFfn | MoeFfn
+    )
+}
+
+/// Operators whose weights need one of the large buffers.
+fn has_large_weights(kind: OpKind) -> bool {
+    matches!(kind, OpKind::Gemm | OpKind::PatchEmbedding | OpKind::Conv2d | OpKind::GatedMoeFfn)
+}
+
 fn dense(node: &Node, layer: &LayerCost, index: u32) -> Stage {
-    let large = matches!(node.op.kind(), OpKind::Gemm | OpKind::PatchEmbedding) && layer.load_cycles > 0;
+    let kind = node.op.kind();
+    let large = has_large_weights(kind) && layer.load_cycles > 0;
     Stage {
         node: index,
         expert: None,
         load: layer.load_cycles,
         compute: layer.compute_cycles,
-        unit: match node.op.kind() {
+        unit: match kind {
             OpKind::Gate => Unit::Gate,
-            OpKind::PatchEmbedding | OpKind::Gemm | OpKind::AttentionScores | OpKind::AttentionValues => {
-                Unit::Matrix
-            }
+            _ if on_matrix_engine(kind) => Unit::Matrix,
             _ => Unit::Vector,
         },
         acquires: large,
@@ -169,11 +184,7 @@ fn settle(layer: &mut LayerCost, accelerator: &Accelerator, cycles: u64, steady:
     } else if is_load(layer.bound) {
         layer.bound = match layer.kind {
             OpKind::Gate => Bound::Gate,
-            OpKind::PatchEmbedding
-            | OpKind::Gemm
-            | OpKind::AttentionScores
-            | OpKind::AttentionValues
-            | OpKind::MoeFfn => Bound::Compute,
+            kind if on_matrix_engine(kind) => Bound::Compute,
             _ if accelerator.vector.is_some() => Bound::Vector,
             _ => Bound::Hidden,
         };
