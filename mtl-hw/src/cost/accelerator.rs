@@ -1,4 +1,5 @@
 //! An accelerator: engines, port, precision, schedule and power on a board.
+use super::dram::memory_cycles;
 use super::engine::Engine;
 use super::{MoeSchedule, WeightPort};
 use crate::math::{bytes, positive, positive_float, product, sum};
@@ -210,11 +211,8 @@ impl Accelerator {
         if bytes == 0 {
             return Ok(0);
         }
-        let bandwidth = (self.platform.peak_bytes_per_s() as f64 * self.dram_efficiency).round() as u64;
-        let bandwidth = positive("effective bandwidth in bytes per second", bandwidth)?;
-        let memory = (u128::from(bytes) * u128::from(self.clock_hz())).div_ceil(u128::from(bandwidth));
         let memory =
-            u64::try_from(memory).map_err(|_| HwError::Overflow { what: "load cycles".to_owned() })?;
+            memory_cycles(bytes, self.clock_hz(), self.platform.peak_bytes_per_s(), self.dram_efficiency)?;
         Ok(self.port.cycles(bytes, 1)?.max(memory))
     }
 }

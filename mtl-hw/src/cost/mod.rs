@@ -3,12 +3,17 @@
 //! All times are integer cycles until the last conversion to seconds and joules.
 mod accelerator;
 mod analytical;
+pub mod dram;
 pub mod engine;
+pub mod hls;
 mod memory;
+pub mod numerics;
 pub mod ping_pong;
 mod port;
 mod report;
+pub mod roofline;
 mod schedule;
+pub mod tiling;
 mod traffic;
 
 pub use accelerator::{Accelerator, GateUnit, PowerModel, Precision, Provenance, VectorUnit};
