@@ -1,10 +1,13 @@
 //! The closed-form cost model: layers in sequence, weights prefetched one layer ahead.
 use super::report::{Bound, LayerCost, Report};
-use super::{Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, moe_cost};
+use super::{
+    Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, estimate_resources, moe_cost, off_chip,
+};
 use crate::Result;
 use crate::graph::{ModelGraph, Node, Op};
 use crate::math::{product, sum};
 use crate::platform::Resources;
+use crate::power::OperatingPoint;
 use crate::routing::Routing;
 
 /// Closed forms, layer by layer.
@@ -29,12 +32,17 @@ impl CostModel for Analytical {
     fn model(&self, graph: &ModelGraph, accelerator: &Accelerator, routing: Routing<'_>) -> Result<Report> {
         graph.validate()?;
         accelerator.validate()?;
-        let prefix_rows = if accelerator.embed_prefix_rows { prefix_tokens(graph) } else { 0 };
-        let mut pipeline = Pipeline { accelerator, routing, prefix_rows, credit: 0 };
-        let layers = graph.nodes.iter().map(|n| pipeline.layer(n)).collect::<Result<Vec<_>>>()?;
+        let layers = match &accelerator.off_chip {
+            Some(design) => off_chip::layers(graph, accelerator, design, routing)?,
+            None => {
+                let prefix_rows = if accelerator.embed_prefix_rows { prefix_tokens(graph) } else { 0 };
+                let mut pipeline = Pipeline { accelerator, routing, prefix_rows, credit: 0 };
+                graph.nodes.iter().map(|n| pipeline.layer(n)).collect::<Result<Vec<_>>>()?
+            }
+        };
         let memory = MemoryPlan::of(graph, accelerator)?;
-        let resources =
-            Resources { dsp: multipliers(accelerator)?, ..memory.resources(&accelerator.platform)? };
+        let resources = estimate_resources(graph, accelerator)?;
+        let power = accelerator.power.at(operating_point(graph, accelerator, &layers, resources, routing)?);
         Ok(Report {
             model: graph.name.clone(),
             accelerator: accelerator.name.clone(),
@@ -47,7 +55,7 @@ impl CostModel for Analytical {
             layers,
             fit: accelerator.platform.check(&resources),
             memory,
-            power: accelerator.power.clone(),
+            power,
         })
     }
 }
@@ -57,13 +65,32 @@ fn prefix_tokens(graph: &ModelGraph) -> u64 {
     graph.nodes.iter().find_map(prefix).unwrap_or(0)
 }
 
-fn multipliers(accelerator: &Accelerator) -> Result<u64> {
-    let precision = accelerator.precision;
-    let each = accelerator
-        .platform
-        .dsp_kind
-        .blocks_per_multiply(precision.activation_bits, precision.weight_bits)?;
-    product("dsp", &[accelerator.engine.get().peak_macs()?, each])
+/// What the design draws power for: resources at work while a unit computes, and all off-chip traffic.
+fn operating_point(
+    graph: &ModelGraph,
+    accelerator: &Accelerator,
+    layers: &[LayerCost],
+    resources: Resources,
+    routing: Routing<'_>,
+) -> Result<OperatingPoint> {
+    let cycles = sum("cycles", layers.iter().map(|l| l.cycles))?.max(1);
+    let busy = sum("cycles", layers.iter().map(|l| l.compute_cycles))?;
+    let weights = sum("weight bytes", layers.iter().map(|l| l.weight_bytes))?;
+    let activations = match &accelerator.off_chip {
+        Some(design) => {
+            let kernels = off_chip::kernels(graph, accelerator, design, routing)?;
+            sum("activation bytes", kernels.iter().map(|k| k.activation_bytes))?
+        }
+        None => 0,
+    };
+    let seconds = cycles as f64 / accelerator.clock_hz() as f64;
+    Ok(OperatingPoint {
+        clock_hz: accelerator.clock_hz(),
+        resources,
+        // Halves that overlap are busy at the same time.
+        activity: (busy as f64 / cycles as f64).min(1.0),
+        dram_bytes_per_s: sum("bytes", [weights, activations])? as f64 / seconds,
+    })
 }
 
 /// The state between layers: cycles in which the port was free to prefetch.
@@ -145,6 +172,15 @@ impl Pipeline<'_> {
                 engine.gemm_cycles(rows, product("inner", &[patch, patch, channels])?, dim)?
             }
             Op::Gemm { rows, inner, cols, .. } => engine.gemm_cycles(rows, inner, cols)?,
+            Op::AttentionScores { heads, queries, keys, head_dim }
+            | Op::AttentionValues { heads, queries, keys, head_dim }
+                if self.accelerator.attention.is_some() && queries == keys =>
+            {
+                match &self.accelerator.attention {
+                    Some(unit) => unit.product_cycles(queries, product("dim", &[heads, head_dim])?)?,
+                    None => 0,
+                }
+            }
             Op::AttentionScores { heads, queries, keys, head_dim } => {
                 engine.batched_cycles(heads, queries, head_dim, keys)?
             }
