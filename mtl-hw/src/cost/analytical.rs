@@ -1,10 +1,11 @@
 //! The closed-form cost model: layers in sequence, weights prefetched one layer ahead.
 use super::report::{Bound, LayerCost, Report};
 use super::{
-    Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, estimate_resources, moe_cost, off_chip,
+    Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, estimate_resources, moe_cost,
+    off_chip,
 };
 use crate::Result;
-use crate::graph::{ModelGraph, Node, Op};
+use crate::graph::{ModelGraph, Node, Op, OpKind, Part};
 use crate::math::{product, sum};
 use crate::platform::Resources;
 use crate::power::OperatingPoint;
@@ -74,7 +75,6 @@ fn operating_point(
     routing: Routing<'_>,
 ) -> Result<OperatingPoint> {
     let cycles = sum("cycles", layers.iter().map(|l| l.cycles))?.max(1);
-    let busy = sum("cycles", layers.iter().map(|l| l.compute_cycles))?;
     let weights = sum("weight bytes", layers.iter().map(|l| l.weight_bytes))?;
     let activations = match &accelerator.off_chip {
         Some(design) => {
@@ -87,10 +87,30 @@ fn operating_point(
     Ok(OperatingPoint {
         clock_hz: accelerator.clock_hz(),
         resources,
-        // Halves that overlap are busy at the same time.
-        activity: (busy as f64 / cycles as f64).min(1.0),
+        activity: activity(accelerator, layers, cycles)?,
         dram_bytes_per_s: sum("bytes", [weights, activations])? as f64 / seconds,
     })
+}
+
+/// Share of all multipliers that is at work, averaged over `cycles`.
+fn activity(accelerator: &Accelerator, layers: &[LayerCost], cycles: u64) -> Result<f64> {
+    let engine = accelerator.engine.get().peak_macs()?;
+    let own = accelerator.off_chip.as_ref().and_then(|d| d.projections.as_ref());
+    let projections = own.map_or(Ok(0), |e| e.get().peak_macs())?;
+    let attention = accelerator.attention.as_ref().map_or(0, |a| a.peak_macs());
+    let fused = accelerator.off_chip.as_ref().is_some_and(|d| d.fused_attention);
+    let (mut busy, all) = (0.0, engine as f64 + projections as f64 + 2.0 * attention as f64);
+    for l in layers {
+        let units = match l.kind {
+            OpKind::AttentionScores | OpKind::AttentionValues if attention > 0 => {
+                attention * if fused { 2 } else { 1 }
+            }
+            OpKind::Gemm if l.part == Part::Attention && projections > 0 => projections,
+            _ => engine,
+        };
+        busy += l.compute_cycles as f64 * units as f64;
+    }
+    Ok((busy / (all * cycles as f64)).min(1.0))
 }
 
 /// The state between layers: cycles in which the port was free to prefetch.

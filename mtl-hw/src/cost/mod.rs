@@ -23,8 +23,8 @@ pub use accelerator::{Accelerator, GateUnit, Precision, Provenance, VectorUnit};
 pub use analytical::Analytical;
 pub use memory::{MemoryPart, MemoryPlan};
 pub use port::WeightPort;
-pub use resources::{LutModel, estimate_resources};
 pub use report::{Bound, LayerCost, Report, Totals};
+pub use resources::{LutModel, estimate_resources};
 pub use schedule::{FirstLoad, Granularity, MoeCost, MoeSchedule, moe_cost};
 pub use traffic::{ExpertActivationTraffic, expert_activation_traffic};
 

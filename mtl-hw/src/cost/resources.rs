@@ -155,7 +155,11 @@ fn graph_sizes(graph: &ModelGraph) -> (u64, u64, u64) {
 /// Weight buffers: multipliers that each feeds per cycle, and numbers it holds. With one engine two buffers alternate, each
 /// for the largest matrix; an engine with projections of its own keeps query-key-value and output matrices in one buffer
 /// each, and so do the two matrices of the feed-forward network.
-fn weight_buffers(graph: &ModelGraph, accelerator: &Accelerator, design: &OffChip) -> Result<Vec<(u64, u64)>> {
+fn weight_buffers(
+    graph: &ModelGraph,
+    accelerator: &Accelerator,
+    design: &OffChip,
+) -> Result<Vec<(u64, u64)>> {
     let engine = accelerator.engine.get().peak_macs()?;
     let resident = accelerator.schedule == MoeSchedule::AllResident;
     let (mut attention, mut feed_forward) = (Vec::new(), Vec::new());

@@ -7,7 +7,7 @@ use crate::cost::off_chip::{HiddenLoads, OffChip, SoftmaxUnit};
 use crate::cost::{
     Accelerator, FirstLoad, GateUnit, Granularity, MoeSchedule, PowerModel, Precision, Provenance, WeightPort,
 };
-use crate::graph::{ModelGraph, MoeSpec, VitSpec};
+use crate::graph::{ModelGraph, MoeSpec, Part, VitSpec};
 use crate::platform::Platform;
 
 /// Tokens per expert in the first MoE block for the two tasks, from the published weights and image: the one real routing
@@ -71,18 +71,20 @@ pub fn zcu102_edge_moe() -> Result<Accelerator> {
 }
 
 /// The encoder of Edge-MoE: 128×256 pixels, 12 blocks of width 192 with 3 heads; odd blocks have 16 experts of hidden
-/// width 384, 2 per token, and two task gates. Decoders run on the host.
+/// width 384, 2 per token, and two task gates. The last norm and the decoders run on the host and are left out.
 ///
 /// # Errors
 ///
 /// None; an error would mean that the specification is broken.
 pub fn m3vit_tiny_cityscapes() -> Result<ModelGraph> {
-    VitSpec {
+    let mut graph = VitSpec {
         name: "m3vit-tiny".to_owned(),
         image: [128, 256],
         moe: Some(MoeSpec { top_k: 2, gates: 2, ..MoeSpec::default() }),
         heads_out: Vec::new(),
         ..VitSpec::tiny()
     }
-    .graph()
+    .graph()?;
+    graph.nodes.retain(|n| n.part != Part::Head);
+    Ok(graph)
 }

@@ -12,8 +12,8 @@ use crate::cost::dram::Master;
 use crate::cost::engine::{AttentionEngine, Engine, Tile};
 use crate::cost::off_chip::{HiddenLoads, OffChip, SoftmaxUnit, sequence_cycles};
 use crate::cost::{
-    Accelerator, FirstLoad, GateUnit, Granularity, MoeSchedule, PowerModel, Precision, Provenance, WeightPort,
-    estimate_resources,
+    Accelerator, FirstLoad, GateUnit, Granularity, MoeSchedule, PowerModel, Precision, Provenance,
+    WeightPort, estimate_resources,
 };
 use crate::graph::{ModelGraph, Node, Op, Part, VitSpec};
 use crate::platform::{FitLevel, Platform};
@@ -83,8 +83,9 @@ pub fn ubimoe(platform: &Platform, clock_mhz: f64, model: &ModelGraph) -> Result
             }
         }
     }
-    best.map(|(_, _, accelerator)| accelerator)
-        .ok_or_else(|| HwError::config("platform", "large enough for the smallest UbiMoE design", &platform.name))
+    best.map(|(_, _, accelerator)| accelerator).ok_or_else(|| {
+        HwError::config("platform", "large enough for the smallest UbiMoE design", &platform.name)
+    })
 }
 
 /// A linear tile of the feed-forward kernel.
@@ -141,7 +142,8 @@ impl<'a> Search<'a> {
         let Some(design) = &accelerator.off_chip else { return Ok(0) };
         self.blocks.iter().try_fold(0u64, |acc, (nodes, times)| {
             let half = nodes.iter().copied().filter(|n| n.part == part);
-            let cycles = crate::math::product("cycles", &[*times, sequence_cycles(half, accelerator, design)?])?;
+            let cycles =
+                crate::math::product("cycles", &[*times, sequence_cycles(half, accelerator, design)?])?;
             crate::math::sum("cycles", [acc, cycles])
         })
     }
@@ -203,7 +205,9 @@ impl<'a> Search<'a> {
 }
 
 fn tiles() -> impl Iterator<Item = Tile> {
-    SIDES.into_iter().flat_map(|t_in| SIDES.into_iter().map(move |t_out| Tile { t_in, t_out, ii: 1, depth: 0 }))
+    SIDES
+        .into_iter()
+        .flat_map(|t_in| SIDES.into_iter().map(move |t_out| Tile { t_in, t_out, ii: 1, depth: 0 }))
 }
 
 /// The released design with its sizes still open: 256-bit kernel words of 16-bit numbers on the board's ports, weights

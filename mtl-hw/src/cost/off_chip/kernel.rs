@@ -2,7 +2,7 @@
 use super::experts;
 use super::{HiddenLoads, OffChip, SoftmaxUnit};
 use crate::cost::dram::{Access, BindingWidth, Transfer, memory_cycles};
-use crate::cost::engine::{AttentionEngine, MatrixEngine};
+use crate::cost::engine::AttentionEngine;
 use crate::cost::hls::{Process, Region};
 use crate::cost::report::Bound;
 use crate::cost::{Accelerator, MoeCost};
@@ -83,7 +83,8 @@ impl Kernel {
 }
 
 /// The kernels of a graph, one per node. Bias, GELU, softmax of a fused or online attention and the scaling by gate
-/// probabilities happen inside other kernels and take nothing. The weights of the patch embedding stay on chip.
+/// probabilities happen inside other kernels and take nothing. The weights of the patch embedding stay on chip, and its
+/// positions are read as a stream.
 ///
 /// # Errors
 ///
@@ -143,8 +144,8 @@ impl Unit<'_> {
     fn kernel(&self, node: &Node) -> Result<Kernel> {
         let (compute, time) = self.time(node)?;
         let weights = match node.op {
-            // Loaded once, when the board starts, and kept.
-            Op::PatchEmbedding { .. } => 0,
+            // Loaded once, when the board starts, and kept; positions are a stream of the patch embedding.
+            Op::PatchEmbedding { .. } | Op::TokenEmbedding { .. } => 0,
             _ => self.accelerator.weight_bytes(node.op.active_params(0)?)?,
         };
         let load = self.accelerator.load_cycles(weights)?;
@@ -181,7 +182,8 @@ impl Unit<'_> {
                     _ => self.accelerator.engine.get(),
                 };
                 let compute = engine.gemm_cycles(rows, inner, cols)?;
-                self.region(compute, &[self.rows(rows, inner)?], &[self.rows(rows, cols)?]).map(|t| (compute, t))
+                self.region(compute, &[self.rows(rows, inner)?], &[self.rows(rows, cols)?])
+                    .map(|t| (compute, t))
             }
             Op::AttentionScores { heads, queries, keys, head_dim } => {
                 self.attention(heads, queries, keys, head_dim, true)
@@ -257,7 +259,14 @@ impl Unit<'_> {
         Ok(Time { cycles: sum("cycles", [worst.0, latency])?, bytes, slowest })
     }
 
-    fn attention(&self, heads: u64, queries: u64, keys: u64, head_dim: u64, scores: bool) -> Result<(u64, Time)> {
+    fn attention(
+        &self,
+        heads: u64,
+        queries: u64,
+        keys: u64,
+        head_dim: u64,
+        scores: bool,
+    ) -> Result<(u64, Time)> {
         let Some(unit) = &self.accelerator.attention else {
             let engine = self.accelerator.engine.get();
             let (inner, cols) = if scores { (head_dim, keys) } else { (keys, head_dim) };
@@ -300,7 +309,10 @@ impl Unit<'_> {
         }
         let scores = self.rows(rows, cols)?;
         let lanes = self.lanes()?;
-        let unit = product("cycles", &[rows, sum("cycles", [cols.div_ceil(lanes), self.design.row_latency.into()])?])?;
+        let unit = product(
+            "cycles",
+            &[rows, sum("cycles", [cols.div_ceil(lanes), self.design.row_latency.into()])?],
+        )?;
         let time = self.region(unit, &[scores], &[scores])?;
         let slowest = if time.slowest == Slowest::Compute { Slowest::Vector } else { time.slowest };
         Ok((0, Time { slowest, ..time }))

@@ -88,7 +88,8 @@ pub(crate) fn layers(
         };
         let waiting = kernel.first_load.saturating_sub(if early { hidden } else { 0 });
         let cycles = sum("cycles", [waiting, kernel.cycles])?;
-        credit = if kernel.weight_bytes > 0 { kernel.cycles } else { sum("cycles", [credit, kernel.cycles])? };
+        credit =
+            if kernel.weight_bytes > 0 { kernel.cycles } else { sum("cycles", [credit, kernel.cycles])? };
         let exposed = cycles.saturating_sub(kernel.compute);
         let bound = if waiting > kernel.cycles { Bound::WeightLoad } else { kernel.bound() };
         layers.push(LayerCost {
@@ -123,9 +124,7 @@ fn overlap_halves(layers: &mut [LayerCost]) -> Result<()> {
         if block.is_none() {
             continue;
         }
-        let half = |part: Part| {
-            sum("cycles", group.iter().filter(|l| l.part == part).map(|l| l.cycles))
-        };
+        let half = |part: Part| sum("cycles", group.iter().filter(|l| l.part == part).map(|l| l.cycles));
         let (attention, feed_forward) = (half(Part::Attention)?, half(Part::FeedForward)?);
         let hidden = if attention >= feed_forward { Part::FeedForward } else { Part::Attention };
         for layer in group.iter_mut().filter(|l| l.part == hidden) {
