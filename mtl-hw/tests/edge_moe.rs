@@ -147,15 +147,15 @@ fn attention_time_falls_with_parallel_queries_until_its_scores_fill_their_port()
         all.into_iter().find(|k| k.name == "blk.0.attn.scores").unwrap()
     };
     // Twice the queries, half the passes, up to one pass more.
-    for p in [1, 2, 4, 8, 16] {
+    for p in [1, 2, 4, 8] {
         let (one, two) = (cycles(p, true).cycles, cycles(2 * p, true).cycles);
         assert!(two <= one / 2 + 129 * 48 + 128, "{p}");
     }
-    // A key token takes 48 beats, a score one: from 48 queries on the scores' port decides and nothing is gained.
-    let saturates =
-        (1..100).find(|&p| cycles(p + 1, true).cycles >= cycles(p, true).cycles && p > 40).unwrap();
-    assert!((43..=48).contains(&saturates), "{saturates}");
-    assert!(cycles(64, true).cycles as f64 > 0.95 * cycles(48, true).cycles as f64);
+    // A key token takes 48 beats, the scores of one query and key two: from 24 queries on the scores' port decides, and
+    // more gain nothing but a better fit of whole passes.
+    let best = (1..=100).min_by_key(|&p| cycles(p, true).cycles).unwrap();
+    assert_eq!(best, 26);
+    assert!(cycles(48, true).cycles as f64 > 0.95 * cycles(24, true).cycles as f64);
     // Without reordering every query needs its own stream, and a port that is full at one query gains nothing.
     assert!(cycles(8, false).cycles as f64 > 0.95 * cycles(1, false).cycles as f64);
     assert_eq!(cycles(8, false).slowest, Slowest::Port);
@@ -172,7 +172,7 @@ fn bad_designs_name_the_key() {
     let error = |change: fn(&mut Accelerator)| {
         Analytical.model(&graph(), &changed(change), ROUTING).unwrap_err().to_string()
     };
-    insta::assert_snapshot!(error(|a| a.precision.activation_bits = 0), @"`off_chip.master.element_bits` must be from 1 to `kernel_bits` = 256, but is 0");
+    insta::assert_snapshot!(error(|a| a.precision.activation_bits = 0), @"`precision.activation_bits` must be from 1 to 64, but is 0");
     insta::assert_snapshot!(error(|a| a.off_chip.as_mut().unwrap().master.port_bits = 16), @"`off_chip.master.element_bits` must be from 1 to `port_bits` = 16, but is 32");
     insta::assert_snapshot!(error(|a| a.off_chip.as_mut().unwrap().master.port_bits = 512), @"`off_chip.master.port_bits` must be at most 128, the width of a port of zcu102, but is 512");
     insta::assert_snapshot!(error(|a| a.attention.as_mut().unwrap().queries = 129), @"`p` must be below the 129 tokens, but is 129");

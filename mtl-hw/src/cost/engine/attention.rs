@@ -38,7 +38,7 @@ pub fn attention_loads(n: u64, p: u64) -> Result<u64> {
 fn exact_steps(n: u64, p: u64) -> Result<u64> {
     check(n, p)?;
     let rows = sum("steps", [n, p - 1])?;
-    let tail = if rows % p == 0 { 0 } else { rows % p };
+    let tail = rows % p;
     sum("steps", [product("steps", &[rows / p, n])?, tail])
 }
 

@@ -1,12 +1,16 @@
 //! One matrix product in tiles: off-chip traffic of the three outer orders, and time with double buffers.
+mod plan;
 mod search;
+mod walk;
 
 pub use search::{Objective, TilingSpace, best_tiling};
 
 use super::engine::MatrixEngine;
-use crate::math::{positive, product, sum};
+use crate::math::{product, sum};
 use crate::{HwError, Result};
+use plan::Plan;
 use serde::{Deserialize, Serialize};
+use walk::{StepTimes, Walk};
 
 /// Steps that [`tiled_cost`] walks at most.
 const MAX_STEPS: u64 = 1 << 22;
@@ -171,7 +175,8 @@ pub struct TiledCost {
 
 /// Off-chip traffic in closed form, with m, n, k the tile counts: output resident A·n + B·m + C; weight resident
 /// A·n + B + C with 2k − 1 passes of partial sums; input resident A + B·m + C likewise. A factor drops to one when the
-/// whole operand fits its buffer, partial sums vanish for k = 1 or when all of C fits.
+/// whole operand fits its buffer, and that of A in the first order also for k = 1, where one tile serves all of n. Partial
+/// sums vanish for k = 1, when all of C fits, or when the innermost loop has one step.
 ///
 /// # Errors
 ///
@@ -187,7 +192,7 @@ pub fn traffic(
     let plan = Plan::new(layer, tile, order, bits, buffers)?;
     let [a, b, c, partial] = plan.whole_bits;
     let (a_passes, b_passes) = match order {
-        OuterOrder::OutputResident => (plan.n, plan.m),
+        OuterOrder::OutputResident => (if plan.k == 1 { 1 } else { plan.n }, plan.m),
         OuterOrder::WeightResident => (plan.n, 1),
         OuterOrder::InputResident => (1, plan.m),
     };
@@ -245,277 +250,6 @@ pub fn tiled_cost(
     let mut cost = walk.finish()?;
     cost.traffic = traffic(layer, tile, order, &design.bits, &design.buffers)?;
     Ok(cost)
-}
-
-/// Tile counts and what fits as a whole.
-struct Plan {
-    order: OuterOrder,
-    tile: GemmShape,
-    layer: GemmShape,
-    m: u64,
-    n: u64,
-    k: u64,
-    /// Bits of A, B, C and partial C.
-    whole_bits: [u64; 4],
-    a_resident: bool,
-    b_resident: bool,
-    c_resident: bool,
-}
-
-impl Plan {
-    fn new(
-        layer: &GemmShape,
-        tile: &GemmShape,
-        order: OuterOrder,
-        bits: &OperandBits,
-        buffers: &TileBuffers,
-    ) -> Result<Self> {
-        for ((field, whole), (_, part)) in layer.fields().into_iter().zip(tile.fields()) {
-            positive(&format!("layer.{field}"), whole)?;
-            positive(&format!("tile.{field}"), part)?;
-            if part > whole {
-                let must = format!("at most the layer's {whole}; clip it if that is meant");
-                return Err(HwError::config(format!("tile.{field}"), must, part));
-            }
-        }
-        for (field, width) in [
-            ("bits.a", bits.a),
-            ("bits.b", bits.b),
-            ("bits.c", bits.c),
-            ("bits.accumulator", bits.accumulator),
-        ] {
-            positive(field, width.into())?;
-        }
-        let area = |x: u64, y: u64, width: u32| product("bits", &[x, y, width.into()]);
-        let whole_bits = [
-            area(layer.m, layer.k, bits.a)?,
-            area(layer.k, layer.n, bits.b)?,
-            area(layer.m, layer.n, bits.c)?,
-            area(layer.m, layer.n, bits.accumulator)?,
-        ];
-        let (m, n, k) = (layer.m.div_ceil(tile.m), layer.n.div_ceil(tile.n), layer.k.div_ceil(tile.k));
-        let mut plan = Self {
-            order,
-            tile: *tile,
-            layer: *layer,
-            m,
-            n,
-            k,
-            whole_bits,
-            a_resident: false,
-            b_resident: false,
-            c_resident: false,
-        };
-        plan.fit(bits, buffers)?;
-        Ok(plan)
-    }
-
-    /// Decides what is resident, and refuses tiles that their buffers cannot hold.
-    fn fit(&mut self, bits: &OperandBits, buffers: &TileBuffers) -> Result<()> {
-        let copies = if buffers.ping_pong { 2 } else { 1 };
-        let tile = self.tile;
-        // Partial sums are wider than finished results; with one step over k none are stored.
-        let c_width = if self.k > 1 { bits.accumulator } else { bits.c };
-        let a_tile = product("bits", &[tile.m, tile.k, bits.a.into(), copies])?;
-        let b_tile = product("bits", &[tile.k, tile.n, bits.b.into(), copies])?;
-        let c_tile = product("bits", &[tile.m, tile.n, c_width.into(), copies])?;
-        let c_whole = if self.k > 1 { self.whole_bits[3] } else { self.whole_bits[2] };
-        let (c_room, a_room) = if buffers.c_bits == 0 {
-            // C takes its tiles from the shared buffer first.
-            (buffers.a_bits, buffers.a_bits.saturating_sub(c_tile.min(c_whole)))
-        } else {
-            (buffers.c_bits, buffers.a_bits)
-        };
-        for (name, needed, whole, room) in [
-            ("a", a_tile, self.whole_bits[0], a_room),
-            ("b", b_tile, self.whole_bits[1], buffers.b_bits),
-            ("c", c_tile, c_whole, c_room),
-        ] {
-            if needed.min(whole) > room {
-                let must = format!("within the buffer's {room} bits");
-                return Err(HwError::config(format!("tile bits of {name}"), must, needed.min(whole)));
-            }
-        }
-        self.a_resident = self.whole_bits[0] <= a_room;
-        self.b_resident = self.whole_bits[1] <= buffers.b_bits;
-        self.c_resident = c_whole
-            <= if buffers.c_bits == 0 {
-                buffers.a_bits.saturating_sub(if self.a_resident { self.whole_bits[0] } else { a_tile })
-            } else {
-                buffers.c_bits
-            };
-        Ok(())
-    }
-
-    fn spills(&self) -> bool {
-        self.order != OuterOrder::OutputResident && self.k > 1 && !self.c_resident
-    }
-
-    fn steps(&self) -> Result<u64> {
-        product("steps", &[self.m, self.n, self.k])
-    }
-
-    /// Tile indices (i, j, l) along m, n, k of a step.
-    fn indices(&self, step: u64) -> (u64, u64, u64) {
-        match self.order {
-            OuterOrder::OutputResident => (step / self.k / self.n, step / self.k % self.n, step % self.k),
-            OuterOrder::WeightResident => (step % self.m, step / self.m / self.k, step / self.m % self.k),
-            OuterOrder::InputResident => (step / self.n / self.k, step % self.n, step / self.n % self.k),
-        }
-    }
-
-    /// Sizes of a tile at these indices; the last ones may be smaller.
-    fn size(&self, (i, j, l): (u64, u64, u64)) -> (bool, bool, bool) {
-        (i + 1 == self.m, j + 1 == self.n, l + 1 == self.k)
-    }
-}
-
-/// Times of full and edge tiles, indexed by whether each dimension is the last.
-struct StepTimes {
-    compute: [u64; 8],
-    a: [u64; 4],
-    b: [u64; 4],
-    partial: [u64; 4],
-    partial_out: [u64; 4],
-    c: [u64; 4],
-}
-
-impl StepTimes {
-    fn new(plan: &Plan, design: &TiledDesign<'_>) -> Result<Self> {
-        let (load, store) = match design.ports {
-            TilePorts::Shared { bits } => (bits, bits),
-            TilePorts::Separate { load_bits, store_bits } => (load_bits, store_bits),
-        };
-        let (load, store) = (positive("load_bits", load.into())?, positive("store_bits", store.into())?);
-        let edge = |whole: u64, part: u64, count: u64, last: usize| {
-            if last == 1 { whole - part * (count - 1) } else { part }
-        };
-        let m = |last| edge(plan.layer.m, plan.tile.m, plan.m, last);
-        let n = |last| edge(plan.layer.n, plan.tile.n, plan.n, last);
-        let k = |last| edge(plan.layer.k, plan.tile.k, plan.k, last);
-        let mut times =
-            Self { compute: [0; 8], a: [0; 4], b: [0; 4], partial: [0; 4], partial_out: [0; 4], c: [0; 4] };
-        for (index, slot) in times.compute.iter_mut().enumerate() {
-            *slot = design.engine.gemm_cycles(m(index >> 2), k(index & 1), n(index >> 1 & 1))?;
-        }
-        let area = |x: u64, y: u64, bits: u32, port: u64| {
-            Ok::<u64, HwError>(product("bits", &[x, y, bits.into()])?.div_ceil(port))
-        };
-        for index in 0..4usize {
-            let (x, y) = (index >> 1, index & 1);
-            times.a[index] = area(m(x), k(y), design.bits.a, load)?;
-            times.b[index] = area(k(x), n(y), design.bits.b, load)?;
-            times.partial[index] = area(m(x), n(y), design.bits.accumulator, load)?;
-            times.partial_out[index] = area(m(x), n(y), design.bits.accumulator, store)?;
-            times.c[index] = area(m(x), n(y), design.bits.c, store)?;
-        }
-        Ok(times)
-    }
-}
-
-/// The three-stage pipeline: load of step s + 1, computation of s, store of s − 1.
-struct Walk<'a> {
-    plan: &'a Plan,
-    times: &'a StepTimes,
-    shared: bool,
-    ping_pong: bool,
-    previous: Option<(u64, u64, u64)>,
-    /// Computation of the last step and store of the one before it, still to be placed.
-    pending: Option<(u64, u64)>,
-    waiting_store: u64,
-    cost: TiledCost,
-}
-
-impl<'a> Walk<'a> {
-    fn new(plan: &'a Plan, times: &'a StepTimes, design: &TiledDesign<'_>) -> Self {
-        Self {
-            plan,
-            times,
-            shared: matches!(design.ports, TilePorts::Shared { .. }),
-            ping_pong: design.buffers.ping_pong,
-            previous: None,
-            pending: None,
-            waiting_store: 0,
-            cost: TiledCost {
-                cycles: 0,
-                compute: 0,
-                load: 0,
-                store: 0,
-                first_load: 0,
-                last_store: 0,
-                steps: 0,
-                traffic: TileTraffic::default(),
-                bound: TileBound::Compute,
-            },
-        }
-    }
-
-    fn step(&mut self, step: u64) -> Result<()> {
-        let (plan, times) = (self.plan, self.times);
-        let at @ (i, j, l) = plan.indices(step);
-        let (mi, nj, kl) = plan.size(at);
-        let two = |x: bool, y: bool| usize::from(x) << 1 | usize::from(y);
-        let before = self.previous;
-        let moved = |f: fn((u64, u64, u64)) -> (u64, u64), now: (u64, u64)| before.map(f) != Some(now);
-        // A resident operand loads each tile once: when the index of the dimension it lacks is at its first value.
-        let mut load = 0;
-        if if plan.a_resident { j == 0 } else { moved(|(i, _, l)| (i, l), (i, l)) } {
-            load = sum("cycles", [load, times.a[two(mi, kl)]])?;
-        }
-        if if plan.b_resident { i == 0 } else { moved(|(_, j, l)| (j, l), (j, l)) } {
-            load = sum("cycles", [load, times.b[two(kl, nj)]])?;
-        }
-        let mut store = if kl { times.c[two(mi, nj)] } else { 0 };
-        if plan.spills() {
-            if l > 0 {
-                load = sum("cycles", [load, times.partial[two(mi, nj)]])?;
-            }
-            if !kl {
-                store = times.partial_out[two(mi, nj)];
-            }
-        }
-        let compute = times.compute[usize::from(mi) << 2 | usize::from(nj) << 1 | usize::from(kl)];
-        self.place(load)?;
-        self.pending = Some((compute, self.waiting_store));
-        self.waiting_store = store;
-        self.previous = Some(at);
-        let c = &mut self.cost;
-        c.compute = sum("cycles", [c.compute, compute])?;
-        c.load = sum("cycles", [c.load, load])?;
-        c.store = sum("cycles", [c.store, store])?;
-        c.steps += 1;
-        Ok(())
-    }
-
-    /// Adds the pending step, now that the load beside it is known.
-    fn place(&mut self, next_load: u64) -> Result<()> {
-        let time = match self.pending {
-            None => {
-                self.cost.first_load = next_load;
-                next_load
-            }
-            Some((compute, store)) if !self.ping_pong => sum("cycles", [compute, store, next_load])?,
-            Some((compute, store)) if self.shared => compute.max(sum("cycles", [store, next_load])?),
-            Some((compute, store)) => compute.max(store).max(next_load),
-        };
-        self.cost.cycles = sum("cycles", [self.cost.cycles, time])?;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<TiledCost> {
-        self.place(0)?;
-        self.cost.last_store = self.waiting_store;
-        self.cost.cycles = sum("cycles", [self.cost.cycles, self.waiting_store])?;
-        let c = &mut self.cost;
-        let traffic_time = if self.shared { c.load.saturating_add(c.store) } else { c.load.max(c.store) };
-        c.bound = match () {
-            () if traffic_time <= c.compute => TileBound::Compute,
-            () if self.shared && c.load.max(c.store) <= c.compute => TileBound::Port,
-            () if c.load >= c.store => TileBound::Load,
-            () => TileBound::Store,
-        };
-        Ok(self.cost)
-    }
 }
 
 #[cfg(test)]

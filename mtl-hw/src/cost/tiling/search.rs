@@ -103,8 +103,10 @@ fn sizes(whole: u64, step: u64) -> Result<Vec<u64>> {
     }
     let mut divisor = 1;
     while divisor <= whole / divisor {
-        if whole % divisor == 0 {
-            sizes.extend([divisor, whole / divisor].into_iter().filter(|d| d % step == 0 || *d == whole));
+        if whole.is_multiple_of(divisor) {
+            sizes.extend(
+                [divisor, whole / divisor].into_iter().filter(|d| d.is_multiple_of(step) || *d == whole),
+            );
         }
         divisor += 1;
         // A dimension beyond 2⁴⁰ has its doublings; walking to its root would take minutes.
