@@ -36,6 +36,8 @@
 //! [`Recipe::run_in_memory`]. A method is one type that implements [`MergeMethod`]; its page shows one of a user's own.
 
 mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod engine;
 mod error;
 #[cfg(feature = "spectral")]

@@ -1,6 +1,7 @@
 //! One tensor as a merge method sees it: in all checkpoints at once, in pieces, without being in memory.
 use crate::{Error, MethodSpec, Result, Work, method::Survey};
 use mtl_core::Seed;
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::{cell::RefCell, ops::Range, sync::Mutex};
 
@@ -327,28 +328,69 @@ impl Uniform {
     }
 
     /// A word for every position from `start` on.
-    #[inline(always)]
     pub fn words(&self, start: usize, out: &mut [u32]) {
-        let mut done = 0;
-        while done < out.len() {
-            // Positions beyond 32 bits change the key.
-            let at = (start + done) as u64;
-            let n = (out.len() - done).min(((1_u64 << 32) - (at & 0xffff_ffff)) as usize);
-            let key = self.key.wrapping_add((at >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let (low, high) = (key as u32, (key >> 32) as u32);
-            for (i, word) in out[done..done + n].iter_mut().enumerate() {
-                *word = mix(mix((at as u32).wrapping_add(i as u32) ^ low).wrapping_add(high));
+        for (at, out) in (start..).step_by(RUN).zip(out.chunks_mut(RUN)) {
+            match self.run(at, out.len()) {
+                Some(run) => fill(run, out),
+                None => out.iter_mut().enumerate().for_each(|(i, word)| *word = self.word(at + i)),
             }
-            done += n;
         }
     }
 
     /// The number in [0, 1) at `position`, of 32 random bits.
     #[must_use]
     pub fn at(&self, position: usize) -> f64 {
-        let mut word = [0];
-        self.words(position, &mut word);
-        f64::from(word[0]) / 4_294_967_296.0
+        f64::from(self.word(position)) / 4_294_967_296.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(&self, position: usize) -> u32 {
+        self.from(position).at(0)
+    }
+
+    /// The words of so many positions, unless these cross a multiple of 2^32.
+    #[inline]
+    pub(crate) fn run(&self, start: usize, len: usize) -> Option<Run> {
+        let last = start + len.max(1) - 1;
+        (start as u64 >> 32 == last as u64 >> 32).then(|| self.from(start))
+    }
+
+    #[inline(always)]
+    fn from(&self, start: usize) -> Run {
+        // Positions beyond 32 bits change the key.
+        let start = start as u64;
+        let key = self.key.wrapping_add((start >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Run { first: start as u32, key: [key as u32, (key >> 32) as u32] }
+    }
+}
+
+const RUN: usize = 1 << 12;
+
+#[multiversion(targets("x86_64+avx2"))]
+fn fill(run: Run, out: &mut [u32]) {
+    run.fill(out);
+}
+
+/// Words at consecutive positions, for loops that vector units take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    first: u32,
+    key: [u32; 2],
+}
+
+impl Run {
+    /// The word so many positions on.
+    #[inline(always)]
+    pub(crate) fn at(self, i: u32) -> u32 {
+        mix(mix(self.first.wrapping_add(i) ^ self.key[0]).wrapping_add(self.key[1]))
+    }
+
+    /// The words from the first on.
+    #[inline(always)]
+    pub(crate) fn fill(self, out: &mut [u32]) {
+        for (word, i) in out.iter_mut().zip(0..) {
+            *word = self.at(i);
+        }
     }
 }
 

@@ -131,11 +131,14 @@ impl Pipeline<'_> {
 
     fn dense(&mut self, node: &Node) -> Result<LayerCost> {
         let (compute, bound) = self.compute(&node.op)?;
-        let weight_bytes = self.accelerator.weight_bytes(node.op.active_params(0)?)?;
+        let weight_bytes = self.accelerator.weight_bytes(node.op.streamed_params()?)?;
         let load = self.accelerator.load_cycles(weight_bytes)?;
         let exposed = load.saturating_sub(self.credit);
         // A large layer frees the other buffer when it starts, so only its own time hides the next load.
-        let large = matches!(node.op, Op::Gemm { .. } | Op::PatchEmbedding { .. });
+        let large = matches!(
+            node.op,
+            Op::Gemm { .. } | Op::PatchEmbedding { .. } | Op::Conv2d(_) | Op::GatedMoeFfn(_)
+        );
         let left = if large { 0 } else { self.credit.saturating_sub(load) };
         self.credit = sum("cycles", [left, compute])?;
         Ok(LayerCost {
@@ -207,10 +210,30 @@ impl Pipeline<'_> {
             Op::AttentionValues { heads, queries, keys, head_dim } => {
                 engine.batched_cycles(heads, queries, keys, head_dim)?
             }
+            Op::Attention { heads, queries, keys, head_dim } => sum(
+                "cycles",
+                [
+                    engine.batched_cycles(heads, queries, head_dim, keys)?,
+                    engine.batched_cycles(heads, queries, keys, head_dim)?,
+                ],
+            )?,
+            Op::Conv2d(shape) => {
+                let [rows, inner, cols] = shape.im2col()?;
+                engine.batched_cycles(shape.groups, rows, inner, cols)?
+            }
+            // Tokens dealt evenly over the experts.
+            Op::GatedMoeFfn(s) => {
+                let rows = s.pairs()?.div_ceil(s.experts);
+                let (wide, narrow) =
+                    (engine.gemm_cycles(rows, s.dim, s.hidden)?, engine.gemm_cycles(rows, s.hidden, s.dim)?);
+                product("cycles", &[s.experts, sum("cycles", [wide, wide, narrow])?])?
+            }
             Op::Gate { tokens, dim, experts, .. } => {
                 return Ok((self.gate(tokens, dim, experts)?, Bound::Gate));
             }
-            Op::LayerNorm { rows, .. } | Op::Softmax { rows, .. } => return self.vector(rows, op),
+            Op::LayerNorm { rows, .. } | Op::RmsNorm { rows, .. } | Op::Softmax { rows, .. } => {
+                return self.vector(rows, op);
+            }
             _ => return self.vector(0, op),
         };
         Ok((cycles, Bound::Compute))

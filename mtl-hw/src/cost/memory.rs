@@ -61,6 +61,8 @@ impl MemoryPlan {
         let attention = largest(graph, Part::Attention)?;
         plan.push("attn_weights", weights(attention.weights)?)?;
         plan.push("attn_bias", weights(attention.biases)?)?;
+        let backbone = largest(graph, Part::Backbone)?;
+        plan.push("backbone_weights", weights(sum("params", [backbone.weights, backbone.biases])?)?)?;
         let head = largest(graph, Part::Head)?;
         plan.push("head", weights(sum("params", [head.weights, head.biases])?)?)?;
         let (mut tokens, mut norms, mut norm_block, mut gate) = (0, 0, None, 0);
@@ -82,6 +84,7 @@ impl MemoryPlan {
                     block_norms = sum("params", [block_norms, node.op.params()?])?;
                     norms = norms.max(block_norms);
                 }
+                Op::Conv2d(_) => tokens = tokens.max(node.op.outputs()?),
                 // One gate matrix: the task's own.
                 Op::Gate { .. } => gate = gate.max(node.op.active_params(0)?),
                 _ => {}
@@ -129,13 +132,18 @@ fn largest(graph: &ModelGraph, part: Part) -> Result<Largest> {
     let mut current = Largest::default();
     let mut block = None;
     for Node { op, block: node_block, .. } in graph.nodes.iter().filter(|n| n.part == part) {
-        if let Op::Gemm { inner, cols, bias, .. } = *op {
+        let linear = match *op {
+            Op::Gemm { cols, bias, .. } => Some(if bias { cols } else { 0 }),
+            Op::Conv2d(s) => Some(if s.bias { s.out_channels } else { 0 }),
+            _ => None,
+        };
+        if let Some(biases) = linear {
             if node_block.is_none() || *node_block != block {
                 current = Largest::default();
                 block = *node_block;
             }
-            current.weights = sum("params", [current.weights, product("params", &[inner, cols])?])?;
-            current.biases = sum("params", [current.biases, if bias { cols } else { 0 }])?;
+            current.weights = sum("params", [current.weights, op.params()?.saturating_sub(biases)])?;
+            current.biases = sum("params", [current.biases, biases])?;
             if sum("params", [current.weights, current.biases])? > sum("params", [best.weights, best.biases])?
             {
                 best = current;

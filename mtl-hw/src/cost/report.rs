@@ -211,6 +211,7 @@ impl Report {
             Part::FeedForward if self.layers.iter().any(|l| is_moe(&l)) => "experts",
             Part::FeedForward => "feed-forward",
             Part::Head => "head",
+            Part::Backbone => "backbone",
         };
         layer.block.map_or_else(|| unit.to_owned(), |b| format!("blk.{b} {unit}"))
     }

@@ -1,19 +1,41 @@
 //! Model graphs: operators with shapes, in execution order, without weights.
 //!
-//! [`VitSpec`] builds vision transformers, dense or with mixture-of-experts blocks; a [`ModelGraph`] can also be
-//! read from TOML or JSON.
+//! Builders: [`VitSpec`] for vision transformers, dense or with mixture-of-experts blocks, [`BertSpec`],
+//! [`ResNetSpec`], [`DecoderSpec`] for language models, [`SlimCnnSpec`] and [`SlimVitSpec`] for encoders of adjustable
+//! width, and [`HfModel`] for the `config.json` of a Hugging Face model. A [`ModelGraph`] can also be read from TOML or
+//! JSON. [`ModelGraph::count`], [`ModelGraph::param_count`] and [`ModelGraph::activation_count`] count it.
+mod bert;
+mod block;
+mod build;
 mod count;
+mod decoder;
+mod hf;
+mod lanes;
 mod op;
+mod prompt;
+mod resnet;
+mod slim;
+mod tune;
 mod vit;
 
-pub use count::{Convention, Count, OpClass};
-pub use op::{MoeShape, Op, OpKind};
-pub use vit::{MoeBlocks, MoeSpec, VitHead, VitSpec};
+pub use bert::BertSpec;
+pub use count::{
+    ActivationCount, ActiveExperts, Convention, Count, CountContext, OpClass, ParamClass, ParamCount, Profile,
+};
+pub use decoder::{DecoderMoe, DecoderSpec};
+pub use hf::{HF_MODEL_TYPES, HfModel};
+pub use lanes::LanesSpec;
+pub use op::{Conv2dShape, MoeShape, Op, OpKind, Pool2dShape, PoolKind};
+pub use prompt::{Demonstrations, PromptCost, PromptKind, PromptSpec};
+pub use resnet::ResNetSpec;
+pub use slim::{SlimCnnSpec, SlimDecoder, SlimMlpSpec, SlimStage, SlimVitSpec, Widths, round_channels};
+pub use tune::{Adapters, Lora};
+pub use vit::{DenseHead, MoeBlocks, MoeSpec, VitHead, VitSpec};
 
 use crate::math::{positive, sum};
 use crate::{HwError, Result, text};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The hardware unit, and the weight buffer, that an operator belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,8 +48,10 @@ pub enum Part {
     Attention,
     /// Feed-forward network, experts and gate.
     FeedForward,
-    /// Task heads.
+    /// Task heads and decoders.
     Head,
+    /// Convolutional encoder.
+    Backbone,
 }
 
 /// One operator with its name and place.
@@ -47,11 +71,53 @@ pub struct Node {
     /// Indices of the nodes whose results it reads; empty for the image.
     #[serde(default)]
     pub inputs: Vec<usize>,
+    /// Index of an earlier node whose weights it uses; only what it has beyond those is stored for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tied: Option<usize>,
+    /// Whether its weights are kept fixed in training.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub frozen: bool,
+    /// Whether its result overwrites its first input when nothing reads that later.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub in_place: bool,
+    /// Whether its result is beside the network's output, as the one of BERT's pooler: fvcore, which traces what leads
+    /// to the output, does not see such a node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub side: bool,
+    /// Elements that modules of the reference implementation pass on unchanged after it (dropout, identity).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pass_through: u64,
+    /// Stored values that are neither parameters nor part of the operator, such as a list of positions.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub buffers: u64,
     /// The operator.
     pub op: Op,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Node {
+    /// A node that every task uses, outside blocks, with its own weights.
+    #[must_use]
+    pub fn new(name: impl Into<String>, part: Part, inputs: &[usize], op: Op) -> Self {
+        Self {
+            name: name.into(),
+            part,
+            block: None,
+            task: None,
+            inputs: inputs.to_vec(),
+            tied: None,
+            frozen: false,
+            in_place: false,
+            side: false,
+            pass_through: 0,
+            buffers: 0,
+            op,
+        }
+    }
+
     /// The identifier under which a routing trace keeps this node's layer: `blk.<block>`, or the name.
     #[must_use]
     pub fn layer_id(&self) -> String {
@@ -145,6 +211,9 @@ impl ModelGraph {
                     ));
                 }
             }
+            if let Some(source) = node.tied.filter(|&t| t >= i) {
+                return Err(HwError::config(format!("{path}.tied"), format!("below {i}"), source));
+            }
             node.op.validate().map_err(|e| e.within(&format!("{path}.op.{}", node.op.kind())))?;
         }
         self.macs()?;
@@ -160,13 +229,13 @@ impl ModelGraph {
         self.total("macs", Op::macs)
     }
 
-    /// Stored parameters.
+    /// Stored parameters; tied weights count once.
     ///
     /// # Errors
     ///
     /// [`HwError::Overflow`] when the count does not fit in 64 bits.
     pub fn params(&self) -> Result<u64> {
-        self.total("params", Op::params)
+        self.nodes.iter().try_fold(0, |acc, n| sum("params", [acc, self.own(n, Op::params)?]))
     }
 
     /// Parameters that one image reaches when `active_experts` experts of each MoE layer are used.
@@ -175,7 +244,17 @@ impl ModelGraph {
     ///
     /// [`HwError::Overflow`] when the count does not fit in 64 bits.
     pub fn active_params(&self, active_experts: u64) -> Result<u64> {
-        self.total("active params", |op| op.active_params(active_experts))
+        let active = |op: &Op| op.active_params(active_experts);
+        self.nodes.iter().try_fold(0, |acc, n| sum("active params", [acc, self.own(n, active)?]))
+    }
+
+    /// A node's weights beyond those that it takes from another node.
+    pub(crate) fn own(&self, node: &Node, params: impl Fn(&Op) -> Result<u64>) -> Result<u64> {
+        let source = match node.tied.and_then(|t| self.nodes.get(t)) {
+            Some(source) => params(&source.op)?,
+            None => 0,
+        };
+        Ok(params(&node.op)?.saturating_sub(source))
     }
 
     /// Results of convolutions, linear maps and matrix products in elements: fvcore's "activations".
@@ -184,34 +263,43 @@ impl ModelGraph {
     ///
     /// [`HwError::Overflow`] when the count does not fit in 64 bits.
     pub fn activations(&self) -> Result<u64> {
-        self.total("activations", |op| match *op {
-            Op::PatchEmbedding { .. }
-            | Op::Gemm { .. }
-            | Op::AttentionScores { .. }
-            | Op::AttentionValues { .. } => op.outputs(),
-            Op::Gate { tokens, experts, .. } => crate::math::product("activations", &[tokens, experts]),
-            Op::MoeFfn(s) => {
-                crate::math::product("activations", &[s.pairs()?, sum("dims", [s.dim, s.hidden])?])
-            }
-            _ => Ok(0),
-        })
+        Ok(self.activation_count(&CountContext::default())?.fvcore)
     }
 
     /// The graph without the nodes of other tasks; gate matrices stay, since they are one node.
     #[must_use]
     pub fn for_task(&self, task: u32) -> Self {
+        self.retain(|node| node.task.is_none_or(|t| t == task))
+    }
+
+    /// The graph of some nodes; what the others computed is missing from the inputs, and tied weights pass to the first
+    /// node that still uses them.
+    fn retain(&self, keep: impl Fn(&Node) -> bool) -> Self {
         let mut index = vec![None; self.nodes.len()];
+        // Where the weights of a node are now.
+        let mut owner = BTreeMap::new();
         let mut nodes: Vec<Node> = Vec::new();
-        for (slot, node) in index.iter_mut().zip(&self.nodes) {
-            if node.task.is_none_or(|t| t == task) {
+        for (i, node) in self.nodes.iter().enumerate().filter(|(_, n)| keep(n)) {
+            let mut copy = node.clone();
+            copy.inputs = node.inputs.iter().filter_map(|&j| index.get(j).copied().flatten()).collect();
+            let root = self.root(i);
+            copy.tied = owner.get(&root).copied();
+            owner.entry(root).or_insert(nodes.len());
+            if let Some(slot) = index.get_mut(i) {
                 *slot = Some(nodes.len());
-                nodes.push(node.clone());
             }
-        }
-        for node in &mut nodes {
-            node.inputs = node.inputs.iter().filter_map(|&i| index.get(i).copied().flatten()).collect();
+            nodes.push(copy);
         }
         Self { name: self.name.clone(), nodes }
+    }
+
+    /// The node at the end of a chain of tied weights.
+    fn root(&self, mut i: usize) -> usize {
+        // Validated chains go backwards; the test keeps a broken one from looping.
+        while let Some(t) = self.nodes.get(i).and_then(|n| n.tied).filter(|&t| t < i) {
+            i = t;
+        }
+        i
     }
 
     /// The MoE layers: identifier of [`Node::layer_id`] and shape.
@@ -234,14 +322,12 @@ mod tests {
     fn one_gemm() -> ModelGraph {
         ModelGraph {
             name: "one".into(),
-            nodes: vec![Node {
-                name: "fc".into(),
-                part: Part::Head,
-                block: None,
-                task: None,
-                inputs: vec![],
-                op: Op::Gemm { rows: 1, inner: 2, cols: 3, bias: true },
-            }],
+            nodes: vec![Node::new(
+                "fc",
+                Part::Head,
+                &[],
+                Op::Gemm { rows: 1, inner: 2, cols: 3, bias: true },
+            )],
         }
     }
 

@@ -1,6 +1,8 @@
 //! Vision transformers, dense (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929) or with mixture-of-experts blocks as
 //! in M³ViT (Liang et al., NeurIPS 2022, arXiv 2210.14793).
-use super::{ModelGraph, MoeShape, Node, Op, Part};
+use super::block::{self, Block, Prefix};
+use super::build::Builder;
+use super::{Conv2dShape, ModelGraph, MoeShape, Op, Part, PromptKind, PromptSpec};
 use crate::math::{positive, product, sum};
 use crate::{HwError, Result, text};
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,20 @@ impl VitHead {
     }
 }
 
+/// A decoder of one value per pixel and class, as M³ViT's: four 3×3 convolutions with norm and ReLU at 1, 2, 4 and 8 times
+/// the resolution of the patches, then a 1×1 convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenseHead {
+    /// Outputs per pixel.
+    pub classes: u32,
+    /// Channels of the 3×3 convolutions.
+    pub width: u32,
+    /// The task it serves; absent when it runs for every task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u32>,
+}
+
 /// A vision transformer by its dimensions; the default is ViT-tiny/16 at 224×224.
 ///
 /// ```
@@ -108,8 +124,17 @@ pub struct VitSpec {
     pub prefix_tokens: u32,
     /// Mixture-of-experts layers, if any.
     pub moe: Option<MoeSpec>,
-    /// Linear heads on the class token (or on the mean of the patches).
+    /// Linear heads on the class token, or on the mean of the patches where there is none.
     pub heads_out: Vec<VitHead>,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
+    /// Whether the class token passes through a further matrix and tanh, beside the output, as in Hugging Face's model
+    /// without head.
+    pub pooler: bool,
+    /// Decoders of one value per pixel.
+    pub dense_heads: Vec<DenseHead>,
+    /// Learned prompts, if any.
+    pub prompts: Option<PromptSpec>,
 }
 
 impl Default for VitSpec {
@@ -137,15 +162,30 @@ impl VitSpec {
         Self::sixteen("vit-base", 768, 12)
     }
 
-    /// DeiT-tiny distilled: a second prefix token and a second head.
+    /// DeiT-tiny distilled (Touvron et al., ICML 2021, arXiv 2012.12877): a second prefix token and a second head.
     #[must_use]
     pub fn deit_tiny_distilled() -> Self {
-        Self {
-            name: "deit-tiny-distilled".to_owned(),
-            prefix_tokens: 2,
-            heads_out: vec![VitHead::shared(1000); 2],
-            ..Self::tiny()
-        }
+        Self { name: "deit-tiny-distilled".to_owned(), ..Self::tiny() }.distilled()
+    }
+
+    /// DeiT-small distilled.
+    #[must_use]
+    pub fn deit_small_distilled() -> Self {
+        Self { name: "deit-small-distilled".to_owned(), ..Self::small() }.distilled()
+    }
+
+    /// DeiT-base distilled.
+    #[must_use]
+    pub fn deit_base_distilled() -> Self {
+        Self { name: "deit-base-distilled".to_owned(), ..Self::base() }.distilled()
+    }
+
+    /// Adds a distillation token, and a second head beside each.
+    #[must_use]
+    pub fn distilled(mut self) -> Self {
+        self.prefix_tokens = self.prefix_tokens.saturating_add(1);
+        self.heads_out = self.heads_out.iter().flat_map(|&h| [h, h]).collect();
+        self
     }
 
     fn sixteen(name: &str, dim: u32, heads: u32) -> Self {
@@ -161,6 +201,10 @@ impl VitSpec {
             prefix_tokens: 1,
             moe: None,
             heads_out: vec![VitHead::shared(1000)],
+            qkv_bias: true,
+            pooler: false,
+            dense_heads: Vec::new(),
+            prompts: None,
         }
     }
 
@@ -168,6 +212,13 @@ impl VitSpec {
     #[must_use]
     pub fn moe(mut self, moe: MoeSpec) -> Self {
         self.moe = Some(moe);
+        self
+    }
+
+    /// Sets the prompts.
+    #[must_use]
+    pub fn prompts(mut self, prompts: PromptSpec) -> Self {
+        self.prompts = Some(prompts);
         self
     }
 
@@ -237,6 +288,13 @@ impl VitSpec {
         for (i, head) in self.heads_out.iter().enumerate() {
             positive(&format!("heads_out[{i}].classes"), head.classes.into())?;
         }
+        for (i, head) in self.dense_heads.iter().enumerate() {
+            positive(&format!("dense_heads[{i}].classes"), head.classes.into())?;
+            positive(&format!("dense_heads[{i}].width"), head.width.into())?;
+        }
+        if let Some(prompts) = &self.prompts {
+            prompts.validate(self.depth).map_err(|e| e.within("prompts"))?;
+        }
         Ok(())
     }
 
@@ -259,95 +317,136 @@ impl VitSpec {
     /// [`HwError::Config`] naming the field that is zero, not divisible, or out of range.
     pub fn graph(&self) -> Result<ModelGraph> {
         self.check()?;
-        let mut b = Builder { nodes: Vec::new(), part: Part::Embedding, block: None };
-        let (patches, tokens, dim) = (self.patches()?, self.tokens()?, u64::from(self.dim));
-        let embed = b.push(
-            "patch_embed",
-            &[],
-            Op::PatchEmbedding { patches, patch: self.patch.into(), channels: self.channels.into(), dim },
-        );
-        let embedding = Op::TokenEmbedding { tokens, prefix: self.prefix_tokens.into(), dim };
-        let mut x = b.push("pos_embed", &[embed], embedding);
+        let mut b = Builder::new(Part::Embedding);
+        let mut x = self.embed(&mut b, None)?;
         for block in 0..self.depth {
-            b.block = Some(block);
-            x = self.attention(&mut b, x, tokens);
-            x = self.feed_forward(&mut b, x, tokens, block);
+            b.enter(block);
+            x = self.encoder_block(&mut b, x, block)?;
         }
-        b.block = None;
-        b.part = Part::Head;
-        x = b.push("norm", &[x], Op::LayerNorm { rows: tokens, dim });
-        for (i, head) in self.heads_out.iter().enumerate() {
-            let op = Op::Gemm { rows: 1, inner: dim, cols: head.classes.into(), bias: true };
-            b.push(&format!("head.{i}"), &[x], op);
-            if let Some(node) = b.nodes.last_mut() {
-                node.task = head.task;
-            }
-        }
-        let graph = ModelGraph { name: self.name.clone(), nodes: b.nodes };
-        graph.validate()?;
-        Ok(graph)
+        b.leave(Part::Head);
+        self.heads(&mut b, x)?;
+        b.finish(&self.name)
     }
 
-    fn attention(&self, b: &mut Builder, x: usize, tokens: u64) -> usize {
-        let (dim, heads) = (u64::from(self.dim), u64::from(self.heads));
-        let head_dim = dim / heads;
+    /// Patches, prefix tokens, positions; with the weights of an earlier pass where there is one.
+    pub(super) fn embed(&self, b: &mut Builder, tied: Option<usize>) -> Result<usize> {
+        let (patches, tokens, dim) = (self.patches()?, self.tokens()?, u64::from(self.dim));
+        let patch =
+            Op::PatchEmbedding { patches, patch: self.patch.into(), channels: self.channels.into(), dim };
+        // An identity in place of a norm, later dropout of positions, of patches and another identity.
+        let (once, thrice) = (patch.outputs()?, product("activations", &[3, tokens, dim])?);
+        let embed = b.push("patch_embed", &[], patch);
+        b.last(|n| (n.pass_through, n.tied) = (once, tied));
+        let embedding = Op::TokenEmbedding { tokens, prefix: self.prefix_tokens.into(), dim };
+        let x = b.push("pos_embed", &[embed], embedding);
+        b.last(|n| (n.pass_through, n.tied) = (thrice, tied.map(|t| t + 1)));
+        Ok(x)
+    }
+
+    /// Dimensions of a block on `rows` tokens.
+    pub(super) fn block(&self, rows: u64) -> Block {
+        Block {
+            rows,
+            dim: self.dim.into(),
+            heads: self.heads.into(),
+            head_dim: u64::from(self.dim) / u64::from(self.heads),
+            hidden: self.mlp_hidden.into(),
+            qkv_bias: self.qkv_bias,
+            prefix: None,
+        }
+    }
+
+    fn encoder_block(&self, b: &mut Builder, x: usize, block: u32) -> Result<usize> {
+        let mut x = x;
+        let mut shape = self.block(self.tokens()?);
         b.part = Part::Attention;
-        let norm = b.push("norm1", &[x], Op::LayerNorm { rows: tokens, dim });
-        let qkv =
-            b.push("attn.qkv", &[norm], Op::Gemm { rows: tokens, inner: dim, cols: 3 * dim, bias: true });
-        let scores = Op::AttentionScores { heads, queries: tokens, keys: tokens, head_dim };
-        let scores = b.push("attn.scores", &[qkv], scores);
-        let softmax = Op::Softmax { rows: heads.saturating_mul(tokens), cols: tokens };
-        let softmax = b.push("attn.softmax", &[scores], softmax);
-        let values = Op::AttentionValues { heads, queries: tokens, keys: tokens, head_dim };
-        let values = b.push("attn.values", &[softmax, qkv], values);
-        let proj =
-            b.push("attn.proj", &[values], Op::Gemm { rows: tokens, inner: dim, cols: dim, bias: true });
-        b.push("attn.add", &[proj, x], Op::Add { rows: tokens, cols: dim })
-    }
-
-    fn feed_forward(&self, b: &mut Builder, x: usize, tokens: u64, block: u32) -> usize {
-        let (dim, hidden) = (u64::from(self.dim), u64::from(self.mlp_hidden));
+        if let Some(prompts) = self.prompts.as_ref().filter(|p| p.reaches(block)) {
+            let tokens = u64::from(prompts.tokens);
+            match prompts.kind {
+                PromptKind::Deep => {
+                    let op = Op::Prompt { rows: shape.rows, prompts: tokens, dim: shape.dim };
+                    x = b.push("prompt", &[x], op);
+                    shape.rows = sum("tokens", [shape.rows, tokens])?;
+                }
+                PromptKind::Prefix { projected } => shape.prefix = Some(Prefix { tokens, projected }),
+            }
+        }
+        x = block::attention(b, x, &shape)?;
         b.part = Part::FeedForward;
-        let norm = b.push("norm2", &[x], Op::LayerNorm { rows: tokens, dim });
-        let out = match &self.moe {
-            Some(moe) if self.is_moe(block) => {
-                let (experts, top_k) = (u64::from(moe.experts), u64::from(moe.top_k));
-                let gate = Op::Gate { tokens, dim, experts, top_k, gates: moe.gates.into() };
-                let gate = b.push("moe.gate", &[norm], gate);
-                let shape = MoeShape { tokens, dim, hidden: moe.hidden.into(), experts, top_k };
-                b.push("moe.experts", &[norm, gate], Op::MoeFfn(shape))
-            }
-            _ => {
-                let fc1 = Op::Gemm { rows: tokens, inner: dim, cols: hidden, bias: true };
-                let fc1 = b.push("mlp.fc1", &[norm], fc1);
-                let gelu = b.push("mlp.gelu", &[fc1], Op::Gelu { rows: tokens, cols: hidden });
-                b.push("mlp.fc2", &[gelu], Op::Gemm { rows: tokens, inner: hidden, cols: dim, bias: true })
-            }
-        };
-        b.push("ffn.add", &[out, x], Op::Add { rows: tokens, cols: dim })
+        match &self.moe {
+            Some(moe) if self.is_moe(block) => self.experts(b, x, &shape, moe),
+            _ => block::feed_forward(b, x, &shape),
+        }
     }
-}
 
-/// Appends nodes to the block under construction.
-struct Builder {
-    nodes: Vec<Node>,
-    part: Part,
-    block: Option<u32>,
-}
+    fn experts(&self, b: &mut Builder, x: usize, shape: &Block, moe: &MoeSpec) -> Result<usize> {
+        let (tokens, dim) = (shape.rows, shape.dim);
+        let (experts, top_k) = (u64::from(moe.experts), u64::from(moe.top_k));
+        let norm = b.push("norm2", &[x], Op::LayerNorm { rows: tokens, dim });
+        let gate = Op::Gate { tokens, dim, experts, top_k, gates: moe.gates.into() };
+        let gate = b.push("moe.gate", &[norm], gate);
+        let shape = MoeShape { tokens, dim, hidden: moe.hidden.into(), experts, top_k };
+        let out = b.push("moe.experts", &[norm, gate], Op::MoeFfn(shape));
+        Ok(b.push("ffn.add", &[out, x], Op::Add { rows: tokens, cols: dim }))
+    }
 
-impl Builder {
-    fn push(&mut self, name: &str, inputs: &[usize], op: Op) -> usize {
-        let name = self.block.map_or_else(|| name.to_owned(), |b| format!("blk.{b}.{name}"));
-        self.nodes.push(Node {
-            name,
-            part: self.part,
-            block: self.block,
-            task: None,
-            inputs: inputs.to_vec(),
-            op,
-        });
-        self.nodes.len() - 1
+    /// Final norm and heads.
+    fn heads(&self, b: &mut Builder, x: usize) -> Result<()> {
+        let (tokens, dim) = (self.tokens()?, u64::from(self.dim));
+        let norm = b.push("norm", &[x], Op::LayerNorm { rows: tokens, dim });
+        let mut pooled = norm;
+        if !self.heads_out.is_empty() {
+            // Norm (an identity) and dropout of the class token.
+            let twice = product("activations", &[2, dim])?;
+            b.last(|n| n.pass_through = twice);
+            if self.prefix_tokens == 0 {
+                pooled = b.push("pool", &[norm], Op::MeanTokens { tokens, dim });
+            }
+        }
+        if self.pooler {
+            let dense =
+                b.push("pooler.dense", &[norm], Op::Gemm { rows: 1, inner: dim, cols: dim, bias: true });
+            b.last(|n| n.side = true);
+            b.push("pooler.tanh", &[dense], Op::Tanh { rows: 1, cols: dim });
+            b.last(|n| n.side = true);
+        }
+        for (i, head) in self.heads_out.iter().enumerate() {
+            b.task = head.task;
+            let op = Op::Gemm { rows: 1, inner: dim, cols: head.classes.into(), bias: true };
+            b.push(&format!("head.{i}"), &[pooled], op);
+        }
+        for (i, head) in self.dense_heads.iter().enumerate() {
+            b.task = head.task;
+            self.dense_head(b, norm, i, head)?;
+        }
+        b.task = None;
+        Ok(())
+    }
+
+    fn dense_head(&self, b: &mut Builder, norm: usize, i: usize, head: &DenseHead) -> Result<()> {
+        let (mut h, mut w) = (u64::from(self.image[0] / self.patch), u64::from(self.image[1] / self.patch));
+        let (mut channels, width) = (u64::from(self.dim), u64::from(head.width));
+        let mut x = norm;
+        b.scope = format!("decoder.{i}");
+        for layer in 0..4 {
+            if layer > 0 {
+                let positions = product("positions", &[h, w])?;
+                let op = Op::Upsample { channels, positions, scale: 2, bilinear: true };
+                x = b.push(&format!("up{layer}"), &[x], op);
+                (h, w) = (product("height", &[2, h])?, product("width", &[2, w])?);
+            }
+            let conv = Conv2dShape { bias: true, ..Conv2dShape::same(h, w, channels, width, 3) };
+            x = b.push(&format!("conv{layer}"), &[x], Op::Conv2d(conv));
+            let positions = product("positions", &[h, w])?;
+            x = b.push(&format!("norm{layer}"), &[x], Op::BatchNorm { channels: width, positions });
+            x = b.push(&format!("relu{layer}"), &[x], Op::Relu { rows: width, cols: positions });
+            b.last(|n| n.in_place = true);
+            channels = width;
+        }
+        let last = Conv2dShape { bias: true, ..Conv2dShape::same(h, w, channels, head.classes.into(), 1) };
+        b.push("conv4", &[x], Op::Conv2d(last));
+        b.scope.clear();
+        Ok(())
     }
 }
 

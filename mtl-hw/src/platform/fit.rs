@@ -141,7 +141,12 @@ pub struct FitReport {
     pub platform: String,
     /// One entry per used resource, the fullest first.
     pub entries: Vec<Fit>,
+    /// Mean share of block RAM, UltraRAM and multipliers in percent, of those that the board has.
+    pub mean_percent: f64,
 }
+
+/// Mean share of block RAM, UltraRAM and multipliers in percent up to which designs still close timing (FINN).
+const MEAN_CEILING_PERCENT: f64 = 70.0;
 
 impl FitReport {
     pub(crate) fn new(platform: &str, usable: &Resources, used: &Resources) -> Self {
@@ -161,13 +166,19 @@ impl FitReport {
             })
             .collect();
         entries.sort_by(|a, b| b.percent().total_cmp(&a.percent()));
-        Self { platform: platform.to_owned(), entries }
+        let hard =
+            [Resource::Ramb18, Resource::Uram, Resource::Dsp].into_iter().filter(|&r| usable.get(r) > 0);
+        let shares: Vec<f64> = hard.map(|r| 100.0 * used.get(r) as f64 / usable.get(r) as f64).collect();
+        let mean_percent = shares.iter().sum::<f64>() / (shares.len().max(1)) as f64;
+        Self { platform: platform.to_owned(), entries, mean_percent }
     }
 
-    /// The worst level of all resources.
+    /// The worst level of all resources and of their mean.
     #[must_use]
     pub fn level(&self) -> FitLevel {
-        self.entries.iter().map(|e| e.level).max().unwrap_or(FitLevel::Ok)
+        let mean =
+            if self.mean_percent > MEAN_CEILING_PERCENT { FitLevel::OverCeiling } else { FitLevel::Ok };
+        self.entries.iter().map(|e| e.level).fold(mean, FitLevel::max)
     }
 
     /// Whether every resource is within the device.

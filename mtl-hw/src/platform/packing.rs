@@ -68,6 +68,35 @@ pub fn pack(width_bits: u64, depth: u64, banks: u64) -> Result<MemoryPacking> {
     })
 }
 
+/// Look-up tables that hold an array of `depth` words of `width_bits` as distributed RAM, 64 bits each: the choice for
+/// arrays below about 1 Kib, which would leave a block RAM nearly empty.
+///
+/// ```
+/// assert_eq!(mtl_hw::platform::lutram(16, 64)?, 16);
+/// # Ok::<(), mtl_hw::HwError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`HwError::Config`](crate::HwError::Config) for a zero, [`HwError::Overflow`](crate::HwError::Overflow) beyond 64 bits.
+pub fn lutram(width_bits: u64, depth: u64) -> Result<u64> {
+    positive("width_bits", width_bits)?;
+    positive("depth", depth)?;
+    product("look-up tables", &[width_bits, depth.div_ceil(64)])
+}
+
+/// Look-up tables of an `a_bits`×`b_bits` multiplier without multiplier blocks, to about ±20 % (from memory, not checked
+/// against synthesis).
+///
+/// # Errors
+///
+/// [`HwError::Config`](crate::HwError::Config) for a width of zero.
+pub fn lut_multiplier(a_bits: u32, b_bits: u32) -> Result<u64> {
+    positive("a_bits", a_bits.into())?;
+    positive("b_bits", b_bits.into())?;
+    product("look-up tables", &[a_bits.into(), b_bits.into()])
+}
+
 /// A family of multiplier blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,5 +135,33 @@ impl DspKind {
         let pieces = |bits: u32, port: u32| u64::from((bits - 1).max(1).div_ceil(port - 1));
         let oriented = |a: u32, b: u32| pieces(a, wide) * pieces(b, narrow);
         Ok(oriented(a_bits, b_bits).min(oriented(b_bits, a_bits)))
+    }
+
+    /// Signed products that one block computes per cycle at best: in a DSP48E2 two of 8 bits or four of 4 bits that share
+    /// operands, in a DSP58 three of 8 bits that are added up; 1 where the operands are wider, 0 where one block is not
+    /// enough.
+    ///
+    /// ```
+    /// use mtl_hw::platform::DspKind;
+    /// assert_eq!(DspKind::Dsp48e2.products_per_block(8, 8)?, 2);
+    /// assert_eq!(DspKind::Dsp48e1.products_per_block(8, 8)?, 1); // its port is two bits too narrow
+    /// assert_eq!(DspKind::Dsp48e2.products_per_block(32, 32)?, 0);
+    /// # Ok::<(), mtl_hw::HwError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Config`](crate::HwError::Config) for a width of zero.
+    pub fn products_per_block(self, a_bits: u32, b_bits: u32) -> Result<u64> {
+        if self.blocks_per_multiply(a_bits, b_bits)? > 1 {
+            return Ok(0);
+        }
+        Ok(match (self, a_bits.max(b_bits)) {
+            (Self::Dsp48e1, _) => 1,
+            (Self::Dsp48e2, ..=4) => 4,
+            (Self::Dsp48e2, ..=8) => 2,
+            (Self::Dsp58, ..=8) => 3,
+            _ => 1,
+        })
     }
 }

@@ -4,13 +4,7 @@
 //! and one rounding to `f32` of the `f64` it came from.
 use crate::{Error, FloatType, Result};
 use mtl_core::params::{Dtype, convert};
-use pulp::Arch;
-
-/// Runs `work` compiled for the best instruction set of this processor; results do not depend on which that is, since
-/// Rust never contracts or reorders floating-point operations.
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
-}
+use multiversion::multiversion;
 
 /// Widens little-endian elements to `f64` and tells whether all are finite.
 ///
@@ -19,9 +13,9 @@ pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 /// As [`convert::to_f32`].
 pub(crate) fn to_f64(dtype: Dtype, bytes: &[u8], out: &mut [f64]) -> Result<bool> {
     match dtype {
-        Dtype::Bf16 => Ok(vectorized(|| bf16(bytes, out))),
-        Dtype::F32 => Ok(vectorized(|| f32(bytes, out))),
-        Dtype::F64 => Ok(vectorized(|| f64(bytes, out))),
+        Dtype::Bf16 => Ok(bf16(bytes, out)),
+        Dtype::F32 => Ok(f32(bytes, out)),
+        Dtype::F64 => Ok(f64(bytes, out)),
         _ => {
             let mut buffer = [0.0_f32; 256];
             let mut largest = 0;
@@ -39,7 +33,7 @@ pub(crate) fn to_f64(dtype: Dtype, bytes: &[u8], out: &mut [f64]) -> Result<bool
     }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn bf16(bytes: &[u8], out: &mut [f64]) -> bool {
     let (elements, _) = bytes.as_chunks::<2>();
     let mut largest = 0_u16;
@@ -51,7 +45,7 @@ fn bf16(bytes: &[u8], out: &mut [f64]) -> bool {
     largest < 0x7f80
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn f32(bytes: &[u8], out: &mut [f64]) -> bool {
     let (elements, _) = bytes.as_chunks::<4>();
     let mut largest = 0_u32;
@@ -63,7 +57,7 @@ fn f32(bytes: &[u8], out: &mut [f64]) -> bool {
     largest < 0x7f80_0000
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn f64(bytes: &[u8], out: &mut [f64]) -> bool {
     let (elements, _) = bytes.as_chunks::<8>();
     let mut largest = 0_u64;
@@ -91,11 +85,9 @@ pub(crate) fn from_f64(
     let out = &mut bytes[start..];
     // Halfway between the largest value of the type and what would follow it.
     let (limit, fits) = match float {
-        FloatType::F64 => (f64::MAX, vectorized(|| to_f64_bytes(values, out))),
-        FloatType::F32 => {
-            (f64::from(f32::MAX) * (1.0 + 2_f64.powi(-25)), vectorized(|| to_f32_bytes(values, out)))
-        }
-        FloatType::Bf16 => (255.5 * 2_f64.powi(120), vectorized(|| to_bf16_bytes(values, out))),
+        FloatType::F64 => (f64::MAX, to_f64_bytes(values, out)),
+        FloatType::F32 => (2_f64.powi(128) - 2_f64.powi(103), to_f32_bytes(values, out)),
+        FloatType::Bf16 => (255.5 * 2_f64.powi(120), to_bf16_bytes(values, out)),
         FloatType::F16 => (65520.0, to_f16_bytes(values, out)),
     };
     if fits < limit || any {
@@ -114,7 +106,7 @@ fn larger(a: f64, b: f64) -> f64 {
     if a >= b { a } else { b }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn to_f64_bytes(values: &[f64], out: &mut [u8]) -> f64 {
     let (elements, _) = out.as_chunks_mut::<8>();
     let mut largest = 0.0;
@@ -125,7 +117,7 @@ fn to_f64_bytes(values: &[f64], out: &mut [u8]) -> f64 {
     if values.iter().any(|x| x.is_nan()) { f64::INFINITY } else { largest }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn to_f32_bytes(values: &[f64], out: &mut [u8]) -> f64 {
     let (elements, _) = out.as_chunks_mut::<4>();
     let mut largest = 0_u32;
@@ -137,7 +129,7 @@ fn to_f32_bytes(values: &[f64], out: &mut [u8]) -> f64 {
     if largest >= 0x7f80_0000 { f64::INFINITY } else { 0.0 }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn to_bf16_bytes(values: &[f64], out: &mut [u8]) -> f64 {
     let (elements, _) = out.as_chunks_mut::<2>();
     let mut largest = 0_u32;

@@ -2,7 +2,7 @@
 //!
 //! `W + s B A` is formed for the rows that are asked for; no merged copy exists on disk or in memory.
 use super::{
-    convert::{to_f64, vectorized},
+    convert::to_f64,
     source::{InputFile, Source, TensorMeta},
 };
 use crate::{Error, Result, tensor::with_scratch};
@@ -10,6 +10,7 @@ use mtl_core::{
     files::{self, FileStamp},
     params::{ParamStore, TensorInfo},
 };
+use multiversion::multiversion;
 use serde::Deserialize;
 use std::{
     borrow::Cow,
@@ -18,6 +19,13 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
 };
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_scaled(factor: f64, x: &[f64], out: &mut [f64]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out += factor * x;
+    }
+}
 
 /// PEFT's `adapter_config.json`, as far as it matters for the weights.
 #[derive(Debug, Clone, Deserialize)]
@@ -184,14 +192,9 @@ impl LoraSource {
                 let (start, end) = (span.start.max(row * cols), span.end.min((row + 1) * cols));
                 let columns = start - row * cols..end - row * cols;
                 let out = &mut out[start - span.start..end - span.start];
-                vectorized(|| {
-                    for (k, &factor) in left.iter().enumerate() {
-                        let factor = scale * factor;
-                        for (out, x) in out.iter_mut().zip(&right[k * cols..][columns.clone()]) {
-                            *out += factor * x;
-                        }
-                    }
-                });
+                for (k, &factor) in left.iter().enumerate() {
+                    add_scaled(scale * factor, &right[k * cols..][columns.clone()], out);
+                }
             }
             Ok(finite)
         })

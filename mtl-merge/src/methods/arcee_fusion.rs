@@ -1,9 +1,9 @@
 //! Arcee Fusion: importance by change and divergence, with a threshold from quartiles (mergekit, arXiv 2403.13257).
-use super::vectorized;
 use crate::{
     Base, Error, Kernel, MergeMethod, MethodSpec, Partial, Piece, Resolved, Result, Tensor, Work,
     select::{Rank, key64, select},
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec = MethodSpec::new("arcee_fusion", "Arcee's MergeKit", "arXiv 2403.13257")
     .base(Base::Required)
@@ -48,19 +48,21 @@ impl MergeMethod for ArceeFusion {
         let rows = divergences(tensor, cols)?;
         let threshold = threshold(tensor, &rows, cols)?;
         Ok(Box::new(move |piece, out| {
-            vectorized(|| {
-                by_row(piece, &rows, cols, out, |base, model, divergence, out| {
-                    for ((out, &x0), &x1) in out.iter_mut().zip(base).zip(model) {
-                        *out = if (x1 - x0).abs() * divergence >= threshold { x1 } else { x0 };
-                    }
-                });
+            by_row(piece, &rows, cols, out, |base, model, divergence, out| {
+                fuse(base, model, divergence, threshold, out);
             });
         }))
     }
 }
 
+#[multiversion(targets("x86_64+avx2"))]
+fn fuse(base: &[f64], model: &[f64], divergence: f64, threshold: f64, out: &mut [f64]) {
+    for ((out, &x0), &x1) in out.iter_mut().zip(base).zip(model) {
+        *out = if (x1 - x0).abs() * divergence >= threshold { x1 } else { x0 };
+    }
+}
+
 /// Calls `work` with the row's part of base, model and `out`, and with its divergence; pieces hold whole rows.
-#[inline(always)]
 fn by_row<T>(
     piece: &Piece<'_>,
     rows: &[f64],
@@ -82,7 +84,7 @@ fn divergences(tensor: &Tensor<'_>, cols: usize) -> Result<Vec<f64>> {
         |(rows, buffer), piece: &Piece<'_>| {
             let (Some(base), Some(model)) = (piece.base, piece.models.first()) else { return };
             for (base, model) in base.chunks(cols).zip(model.chunks(cols)) {
-                rows.push(vectorized(|| divergence(base, model, buffer)));
+                rows.push(divergence(base, model, buffer));
             }
         },
     )?;
@@ -90,7 +92,7 @@ fn divergences(tensor: &Tensor<'_>, cols: usize) -> Result<Vec<f64>> {
 }
 
 /// `Σ p ln(p/q)`; not negative, since `p` and `q` have the same sum.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn divergence(base: &[f64], model: &[f64], buffer: &mut Vec<f64>) -> f64 {
     let n = base.len();
     buffer.clear();
@@ -178,17 +180,18 @@ fn exp(x: f64) -> f64 {
     sum * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52)
 }
 
+#[multiversion(targets("x86_64+avx2"))]
+fn importances(base: &[f64], model: &[f64], divergence: f64, out: &mut [i64]) {
+    for ((out, x0), x1) in out.iter_mut().zip(base).zip(model) {
+        *out = key64((x1 - x0).abs() * divergence);
+    }
+}
+
 /// The least importance that is taken.
 fn threshold(tensor: &Tensor<'_>, rows: &[f64], cols: usize) -> Result<f64> {
     let n = tensor.numel();
     let write = |piece: &Piece<'_>, out: &mut [i64]| {
-        vectorized(|| {
-            by_row(piece, rows, cols, out, |base, model, divergence, out| {
-                for ((out, x0), x1) in out.iter_mut().zip(base).zip(model) {
-                    *out = key64((x1 - x0).abs() * divergence);
-                }
-            });
-        });
+        by_row(piece, rows, cols, out, importances);
     };
     let quartiles: Vec<i64> = if n < 5 {
         let blocks = tensor.blocks(

@@ -1,6 +1,6 @@
 //! Inner products of all models of a tensor, or of their differences from the base: all that methods on spheres need.
-use super::vectorized;
 use crate::{Piece, Result, Tensor};
+use multiversion::multiversion;
 
 /// Elements that are worked on at once; a tile of every model stays in the first-level cache.
 const TILE: usize = 512;
@@ -35,30 +35,30 @@ impl Gram {
     pub(super) fn scan(tensor: &Tensor<'_>, vectors: Vectors) -> Result<Self> {
         let n = tensor.n_models() + usize::from(vectors == Vectors::BaseAndModels && tensor.has_base());
         let blocks = tensor.blocks(
-            |_| (vec![0.0; n * n], Vec::new()),
+            |_| (vec![[0.0; LANES]; n * n], Vec::new()),
             |(sums, tile), piece: &Piece<'_>| match vectors {
-                Vectors::Models => vectorized(|| add(None, piece.models, sums, tile)),
-                Vectors::Deltas => vectorized(|| add(piece.base, piece.models, sums, tile)),
+                Vectors::Models => add(None, piece.models, sums, tile),
+                Vectors::Deltas => add(piece.base, piece.models, sums, tile),
                 Vectors::BaseAndModels => {
                     let all: Vec<&[f64]> = piece.base.iter().chain(piece.models).copied().collect();
-                    vectorized(|| add(None, &all, sums, tile));
+                    add(None, &all, sums, tile);
                 }
             },
         )?;
         let mut gram = Self { n, values: vec![0.0; n * n] };
         for (sums, _) in blocks {
-            gram.values.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            gram.values.iter_mut().zip(&sums).for_each(|(total, sums)| *total += total_of(sums));
         }
         gram.mirror();
         Ok(gram)
     }
 
     /// The Gram matrix of short vectors; `tile` is working memory.
-    #[inline(always)]
     pub(super) fn of(base: Option<&[f64]>, models: &[&[f64]], tile: &mut Vec<f64>) -> Self {
         let n = models.len();
-        let mut gram = Self { n, values: vec![0.0; n * n] };
-        add(base, models, &mut gram.values, tile);
+        let mut sums = vec![[0.0; LANES]; n * n];
+        add(base, models, &mut sums, tile);
+        let mut gram = Self { n, values: sums.iter().map(total_of).collect() };
         gram.mirror();
         gram
     }
@@ -105,8 +105,8 @@ impl Gram {
 }
 
 /// Adds the inner products, those above the diagonal alone.
-#[inline(always)]
-fn add(base: Option<&[f64]>, models: &[&[f64]], sums: &mut [f64], tile: &mut Vec<f64>) {
+#[multiversion(targets("x86_64+avx2"))]
+fn add(base: Option<&[f64]>, models: &[&[f64]], sums: &mut [[f64; LANES]], tile: &mut Vec<f64>) {
     let n = models.len();
     let len = models.first().map_or(0, |m| m.len());
     tile.resize(if base.is_some() { n * TILE } else { 0 }, 0.0);
@@ -125,25 +125,32 @@ fn add(base: Option<&[f64]>, models: &[&[f64]], sums: &mut [f64], tile: &mut Vec
         };
         for i in 0..n {
             for j in i..n {
-                sums[i * n + j] += dot(part(i), part(j));
+                add_products(part(i), part(j), &mut sums[i * n + j]);
             }
         }
     }
 }
 
-/// The inner product; the order of the additions depends on the length alone.
+/// Adds the products of elements; the order of the additions depends on the length alone.
 #[inline(always)]
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; LANES];
+fn add_products(a: &[f64], b: &[f64], sums: &mut [f64; LANES]) {
+    let mut lanes = *sums;
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
         }
     }
+    *sums = lanes;
     for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
         *sum += a * b;
     }
+}
+
+/// Not inlined: what the compiler makes of it would spoil the loop above.
+#[inline(never)]
+fn total_of(sums: &[f64; LANES]) -> f64 {
+    let mut sums = *sums;
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {

@@ -2,7 +2,7 @@
 //! for models see arXiv 2603.04972.
 use super::{
     gram::{Gram, Vectors},
-    vectorized, weighted_sum,
+    weighted_sum,
 };
 use crate::{
     Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor,
@@ -51,7 +51,7 @@ impl MergeMethod for Karcher {
         }
         let gram = Gram::scan(tensor, Vectors::Models)?;
         let factors = mean(&gram, params.number("max_iter")? as usize, params.number("tol")?);
-        Ok(Box::new(move |piece, out| vectorized(|| weighted_sum(None, piece.models, &factors, out))))
+        Ok(Box::new(move |piece, out| weighted_sum(None, piece.models, &factors, out)))
     }
 }
 

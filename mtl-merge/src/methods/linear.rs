@@ -1,6 +1,6 @@
 //! Weight averaging: Wortsman et al., *Model soups: averaging weights of multiple fine-tuned models improves accuracy
 //! without increasing inference time*, ICML 2022, arXiv 2203.05482.
-use super::{vectorized, weighted_sum};
+use super::weighted_sum;
 use crate::{
     Error, Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor, params::FINITE,
 };
@@ -49,10 +49,8 @@ impl MergeMethod for Linear {
         let weights = params.per_model("weight")?;
         let divisor = if params.flag("normalize")? { weights.iter().sum() } else { 1.0 };
         Ok(Box::new(move |piece, out| {
-            vectorized(|| {
-                weighted_sum(None, piece.models, weights, out);
-                out.iter_mut().for_each(|x| *x /= divisor);
-            });
+            weighted_sum(None, piece.models, weights, out);
+            out.iter_mut().for_each(|x| *x /= divisor);
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! The merge methods of this crate, one file each, and the table that names them.
 use crate::MergeMethod;
 
-pub(crate) use crate::engine::convert::vectorized;
+use multiversion::multiversion;
 
 #[cfg(feature = "spectral")]
 mod adam;
@@ -131,22 +131,55 @@ pub const METHODS: &[&dyn MergeMethod] = &[
     &DogeTa,
 ];
 
+// Hot loops carry `multiversion`: each is compiled twice, and the better one for this processor is chosen when it first
+// runs. Results do not depend on which, since Rust never contracts or reorders floating-point operations.
+
+/// Elements that are worked on at once; their sums stay in registers.
+pub(crate) const LANES: usize = 16;
+
 /// `out[i] = Σ_m weights[m] · (models[m][i] − base[i])`, summed in the models' order; without a base its values are 0.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn weighted_sum(base: Option<&[f64]>, models: &[&[f64]], weights: &[f64], out: &mut [f64]) {
-    out.fill(0.0);
-    for (model, &weight) in models.iter().zip(weights) {
-        match base {
-            Some(base) => {
-                for ((out, &x), &x0) in out.iter_mut().zip(*model).zip(base) {
-                    *out += weight * (x - x0);
-                }
-            }
-            None => {
-                for (out, &x) in out.iter_mut().zip(*model) {
-                    *out += weight * x;
-                }
-            }
+    let end = out.len();
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    for (c, out) in chunks.iter_mut().enumerate() {
+        let at = c * LANES;
+        *out = match base.and_then(|base| base[at..].first_chunk()) {
+            Some(base) => lanes(base, models, weights, at),
+            None => lanes(&[0.0; LANES], models, weights, at),
+        };
+    }
+    for (out, i) in rest.iter_mut().zip(end / LANES * LANES..) {
+        let x0 = base.map_or(0.0, |base| base[i]);
+        *out = models.iter().zip(weights).fold(0.0, |sum, (model, w)| sum + w * (model[i] - x0));
+    }
+}
+
+/// `out[i] = base[i] + factor · Σ_m weights[m] · (models[m][i] − base[i])`, summed in the models' order.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn displaced(base: &[f64], models: &[&[f64]], weights: &[f64], factor: f64, out: &mut [f64]) {
+    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+    let (base, base_rest) = base.as_chunks::<LANES>();
+    for (c, (out, base)) in chunks.iter_mut().zip(base).enumerate() {
+        let sums = lanes(base, models, weights, c * LANES);
+        for lane in 0..LANES {
+            out[lane] = base[lane] + factor * sums[lane];
         }
     }
+    for ((out, x0), i) in rest.iter_mut().zip(base_rest).zip(base.len() * LANES..) {
+        let sum = models.iter().zip(weights).fold(0.0, |sum, (model, w)| sum + w * (model[i] - x0));
+        *out = x0 + factor * sum;
+    }
+}
+
+#[inline(always)]
+fn lanes(base: &[f64; LANES], models: &[&[f64]], weights: &[f64], at: usize) -> [f64; LANES] {
+    let mut sums = [0.0; LANES];
+    for (model, &weight) in models.iter().zip(weights) {
+        let Some(model) = model[at..].first_chunk::<LANES>() else { continue };
+        for lane in 0..LANES {
+            sums[lane] += weight * (model[lane] - base[lane]);
+        }
+    }
+    sums
 }

@@ -1,7 +1,7 @@
 //! Model Stock: Jang et al., *Model Stock: All we need is just a few fine-tuned models*, ECCV 2024, arXiv 2403.19522.
 use super::{
+    displaced,
     gram::{Gram, Vectors},
-    vectorized, weighted_sum,
 };
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Partial, Resolved, Result, Tensor, Work,
@@ -50,33 +50,29 @@ impl MergeMethod for ModelStock {
             let weights = vec![ratio(&Gram::scan(tensor, Vectors::Deltas)?) / n as f64; n];
             return Ok(Box::new(move |piece, out| {
                 let Some(base) = piece.base else { return };
-                vectorized(|| move_to(base, piece.models, &weights, out));
+                move_to(base, piece.models, &weights, out);
             }));
         }
         let cols = tensor.cols().max(1);
         Ok(Box::new(move |piece, out| {
             let Some(base) = piece.base else { return };
             with_scratch(|tile| {
-                vectorized(|| {
-                    let mut models: Vec<&[f64]> = Vec::with_capacity(n);
-                    for (row, out) in out.chunks_mut(cols).enumerate() {
-                        let part = row * cols..row * cols + out.len();
-                        models.clear();
-                        models.extend(piece.models.iter().map(|m| &m[part.clone()]));
-                        let base = &base[part];
-                        let weight = ratio(&Gram::of(Some(base), &models, tile)) / n as f64;
-                        move_to(base, &models, &vec![weight; n], out);
-                    }
-                });
+                let mut models: Vec<&[f64]> = Vec::with_capacity(n);
+                for (row, out) in out.chunks_mut(cols).enumerate() {
+                    let part = row * cols..row * cols + out.len();
+                    models.clear();
+                    models.extend(piece.models.iter().map(|m| &m[part.clone()]));
+                    let base = &base[part];
+                    let weight = ratio(&Gram::of(Some(base), &models, tile)) / n as f64;
+                    move_to(base, &models, &vec![weight; n], out);
+                }
             });
         }))
     }
 }
 
-#[inline(always)]
 fn move_to(base: &[f64], models: &[&[f64]], weights: &[f64], out: &mut [f64]) {
-    weighted_sum(Some(base), models, weights, out);
-    out.iter_mut().zip(base).for_each(|(out, x0)| *out += x0);
+    displaced(base, models, weights, 1.0, out);
 }
 
 /// How far to go, from the inner products of the task vectors.

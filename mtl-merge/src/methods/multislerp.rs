@@ -1,7 +1,8 @@
 //! Barycentric interpolation on the sphere: Goddard, *Multi-SLERP*, goddard.blog 2025, as in mergekit (arXiv 2403.13257).
 use super::{
+    displaced,
     gram::{Gram, Vectors},
-    vectorized, weighted_sum,
+    weighted_sum,
 };
 use crate::{
     Base, Error, Kernel, MergeMethod, MethodSpec, ParamSpec, Piece, Preset, Resolved, Result, Tensor,
@@ -84,13 +85,9 @@ impl MergeMethod for MultiSlerp {
                 });
             }
         };
-        Ok(Box::new(move |piece, out| {
-            vectorized(|| {
-                weighted_sum(piece.base, piece.models, &factors, out);
-                if let Some(base) = piece.base {
-                    out.iter_mut().zip(base).for_each(|(out, x0)| *out += x0);
-                }
-            });
+        Ok(Box::new(move |piece, out| match piece.base {
+            Some(base) => displaced(base, piece.models, &factors, 1.0, out),
+            None => weighted_sum(None, piece.models, &factors, out),
         }))
     }
 }
@@ -123,7 +120,7 @@ fn length(tensor: &Tensor<'_>, factors: &[f64]) -> Result<f64> {
         |_| (0.0, Vec::new()),
         |(sum, out), piece: &Piece<'_>| {
             out.resize(piece.len(), 0.0);
-            vectorized(|| weighted_sum(piece.base, piece.models, factors, out));
+            weighted_sum(piece.base, piece.models, factors, out);
             *sum += out.iter().map(|x| x * x).sum::<f64>();
         },
     )?;

@@ -1,9 +1,9 @@
 //! NearSwap: alchemonaut, *QuartetAnemoi-70B-t0.0001*, huggingface.co 2024, as in mergekit (arXiv 2403.13257).
-use super::vectorized;
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Partial, Preset, Resolved, Result, Tensor,
     params::FINITE,
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec =
     MethodSpec::new("nearswap", "NearSwap", "huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001")
@@ -41,12 +41,15 @@ impl MergeMethod for NearSwap {
         let t = params.number("t")?;
         Ok(Box::new(move |piece, out| {
             let (Some(base), Some(model)) = (piece.base, piece.models.first()) else { return };
-            vectorized(|| {
-                for ((out, &x0), &x1) in out.iter_mut().zip(base).zip(*model) {
-                    *out = near(t, x0, x1);
-                }
-            });
+            swap(t, base, model, out);
         }))
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn swap(t: f64, base: &[f64], model: &[f64], out: &mut [f64]) {
+    for ((out, &x0), &x1) in out.iter_mut().zip(base).zip(model) {
+        *out = near(t, x0, x1);
     }
 }
 

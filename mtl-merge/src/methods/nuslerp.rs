@@ -1,13 +1,15 @@
 //! Spherical interpolation with weights, of tensors or of their rows or columns, from the origin or from a base
 //! (mergekit, arXiv 2403.13257).
 use super::{
+    displaced,
     gram::{Gram, Vectors},
-    vectorized, weighted_sum,
+    weighted_sum,
 };
 use crate::{
     Base, Error, Kernel, MergeMethod, MethodSpec, ParamSpec, Partial, Piece, Preset, Resolved, Result,
     Tensor, Work, params::FINITE, tensor::with_scratch,
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec = MethodSpec::new("nuslerp", "Arcee's MergeKit", "arXiv 2403.13257")
     .base(Base::Optional)
@@ -64,27 +66,25 @@ impl MergeMethod for NuSlerp {
             let gram = Gram::scan(tensor, Vectors::Deltas)?;
             let factors = arc(t, [gram.get(0, 0), gram.get(1, 1), gram.get(0, 1)]);
             return Ok(Box::new(move |piece, out| {
-                vectorized(|| combine(piece.base, piece.models, factors, out));
+                combine(piece.base, piece.models, factors, out);
             }));
         }
         if params.flag("nuslerp_row_wise")? {
             let sums = column_sums(tensor, columns)?;
             let factors: Vec<[f64; 2]> = sums.into_iter().map(|sums| arc(t, sums)).collect();
-            return Ok(Box::new(move |piece, out| vectorized(|| by_column(piece, &factors, out))));
+            return Ok(Box::new(move |piece, out| by_column(piece, &factors, out)));
         }
         let cols = tensor.cols().max(1);
         Ok(Box::new(move |piece, out| {
             with_scratch(|tile| {
-                vectorized(|| {
-                    for (row, out) in out.chunks_mut(cols).enumerate() {
-                        let part = |all: &'_ [f64]| row * cols..(row * cols + out.len()).min(all.len());
-                        let base = piece.base.map(|b| &b[part(b)]);
-                        let [a, b] = [piece.models[0], piece.models[1]].map(|m| &m[part(m)]);
-                        let gram = Gram::of(base, &[a, b], tile);
-                        let factors = arc(t, [gram.get(0, 0), gram.get(1, 1), gram.get(0, 1)]);
-                        combine(base, &[a, b], factors, out);
-                    }
-                });
+                for (row, out) in out.chunks_mut(cols).enumerate() {
+                    let part = |all: &'_ [f64]| row * cols..(row * cols + out.len()).min(all.len());
+                    let base = piece.base.map(|b| &b[part(b)]);
+                    let [a, b] = [piece.models[0], piece.models[1]].map(|m| &m[part(m)]);
+                    let gram = Gram::of(base, &[a, b], tile);
+                    let factors = arc(t, [gram.get(0, 0), gram.get(1, 1), gram.get(0, 1)]);
+                    combine(base, &[a, b], factors, out);
+                }
             });
         }))
     }
@@ -101,15 +101,14 @@ fn arc(t: f64, [aa, bb, ab]: [f64; 3]) -> [f64; 2] {
 }
 
 /// The base, if there is one, and the models' differences from it times their factors.
-#[inline(always)]
 fn combine(base: Option<&[f64]>, models: &[&[f64]], factors: [f64; 2], out: &mut [f64]) {
-    weighted_sum(base, models, &factors, out);
-    if let Some(base) = base {
-        out.iter_mut().zip(base).for_each(|(out, x0)| *out += x0);
+    match base {
+        Some(base) => displaced(base, models, &factors, 1.0, out),
+        None => weighted_sum(None, models, &factors, out),
     }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn by_column(piece: &Piece<'_>, factors: &[[f64; 2]], out: &mut [f64]) {
     let (a, b) = (piece.models[0], piece.models[1]);
     let columns = factors.len().max(1);
@@ -150,7 +149,7 @@ fn column_sums(tensor: &Tensor<'_>, columns: usize) -> Result<Vec<[f64; 3]>> {
         |sums, piece| {
             let offset = piece.start - sums.start;
             sums.columns.resize((offset + piece.len()).min(columns).max(sums.columns.len()), [0.0; 3]);
-            vectorized(|| add(piece, offset, &mut sums.columns, columns));
+            add(piece, offset, &mut sums.columns, columns);
         },
         |sums| {
             for (i, part) in sums.columns.iter().enumerate() {
@@ -163,7 +162,7 @@ fn column_sums(tensor: &Tensor<'_>, columns: usize) -> Result<Vec<[f64; 3]>> {
 }
 
 /// Adds a piece that begins `offset` elements after its block.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn add(piece: &Piece<'_>, offset: usize, sums: &mut [[f64; 3]], columns: usize) {
     let (a, b) = (piece.models[0], piece.models[1]);
     let mut at = 0;

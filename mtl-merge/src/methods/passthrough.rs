@@ -1,5 +1,5 @@
 //! Passing tensors through: stacks layers of several models, or of one, as they are (mergekit, arXiv 2403.13257).
-use super::vectorized;
+use super::weighted_sum;
 use crate::{Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor, params::FINITE};
 
 static SPEC: MethodSpec = MethodSpec::new("passthrough", "Arcee's MergeKit", "arXiv 2403.13257")
@@ -27,11 +27,7 @@ impl MergeMethod for Passthrough {
     fn prepare<'t>(&self, _tensor: &'t Tensor<'_>, params: &'t Resolved) -> Result<Kernel<'t>> {
         let scale = params.per_model("scale").map_or(1.0, |scales| scales[0]);
         Ok(Box::new(move |piece, out| {
-            vectorized(|| {
-                for (out, x) in out.iter_mut().zip(piece.models[0]) {
-                    *out = scale * x;
-                }
-            });
+            weighted_sum(None, piece.models, &[scale], out);
         }))
     }
 }

@@ -1,8 +1,8 @@
 //! Reinforced Agent Merging: arXiv 2601.13572.
-use super::vectorized;
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor, params::NON_NEGATIVE,
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec = MethodSpec::new("ram", "Reinforced Agent Merging", "arXiv 2601.13572")
     .base(Base::Required)
@@ -43,7 +43,7 @@ impl MergeMethod for Ram {
         let factors = vec![1.0; tensor.n_models()];
         Ok(Box::new(move |piece, out| {
             let Some(base) = piece.base else { return };
-            vectorized(|| average(base, piece.models, epsilon, &factors, out));
+            average(base, piece.models, epsilon, &factors, out);
         }))
     }
 }
@@ -52,7 +52,7 @@ impl MergeMethod for Ram {
 pub(super) const TILE: usize = 256;
 
 /// Base plus the mean of the active differences; one that is active alone is multiplied by its model's factor.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 pub(super) fn average(base: &[f64], models: &[&[f64]], epsilon: f64, factors: &[f64], out: &mut [f64]) {
     for (start, (base, out)) in (0..).step_by(TILE).zip(base.chunks(TILE).zip(out.chunks_mut(TILE))) {
         let (mut sums, mut unique, mut counts) = ([0.0_f64; TILE], [0.0_f64; TILE], [0.0_f64; TILE]);

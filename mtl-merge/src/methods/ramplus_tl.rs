@@ -1,11 +1,9 @@
 //! Reinforced Agent Merging Plus, with factors per tensor: arXiv 2601.13572.
-use super::{
-    ram::{EPSILON, TILE, average},
-    vectorized,
-};
+use super::ram::{EPSILON, TILE, average};
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Piece, Preset, Resolved, Result, Tensor, params::FINITE,
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec = MethodSpec::new("ramplus_tl", "Reinforced Agent Merging", "arXiv 2601.13572")
     .base(Base::Required)
@@ -46,7 +44,7 @@ impl MergeMethod for RamPlusTl {
         let factors: Vec<f64> = counts.into_iter().map(|counts| factor(counts, r, alpha, epsilon)).collect();
         Ok(Box::new(move |piece, out| {
             let Some(base) = piece.base else { return };
-            vectorized(|| average(base, piece.models, epsilon, &factors, out));
+            average(base, piece.models, epsilon, &factors, out);
         }))
     }
 }
@@ -66,7 +64,7 @@ fn counts(tensor: &Tensor<'_>, epsilon: f64) -> Result<Vec<[u64; 2]>> {
         |_| vec![[0; 2]; n],
         |counts, piece: &Piece<'_>| {
             let Some(base) = piece.base else { return };
-            vectorized(|| count(base, piece.models, epsilon, counts));
+            count(base, piece.models, epsilon, counts);
         },
     )?;
     let mut totals = vec![[0; 2]; n];
@@ -77,7 +75,7 @@ fn counts(tensor: &Tensor<'_>, epsilon: f64) -> Result<Vec<[u64; 2]>> {
     Ok(totals)
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn count(base: &[f64], models: &[&[f64]], epsilon: f64, counts: &mut [[u64; 2]]) {
     for (start, base) in (0..).step_by(TILE).zip(base.chunks(TILE)) {
         let mut active = [0_u32; TILE];

@@ -1,10 +1,10 @@
 //! Select, calculate, erase: Wan et al., *FuseChat: Knowledge Fusion of Chat Models*, 2024, arXiv 2408.07990.
-use super::vectorized;
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Piece, Preset, Resolved, Result, Tensor,
     params::SHARE,
     select::{Rank, Threshold, key64, select},
 };
+use multiversion::multiversion;
 
 static SPEC: MethodSpec =
     MethodSpec::new("sce", "FuseChat: Knowledge Fusion of Chat Models", "arXiv 2408.07990")
@@ -51,11 +51,7 @@ impl MergeMethod for Sce {
         let weights = weights(tensor, kept)?;
         Ok(Box::new(move |piece, out| {
             let Some(base) = piece.base else { return };
-            vectorized(|| {
-                for (tile, out) in tiles(piece, base).zip(out.chunks_mut(TILE)) {
-                    merge(&tile, kept, &weights, out);
-                }
-            });
+            merge_all(piece, base, kept, &weights, out);
         }))
     }
 }
@@ -128,20 +124,47 @@ fn largest_variances(tensor: &Tensor<'_>, share: f64) -> Result<Threshold<i64>> 
         |_| 0,
         |count, piece| {
             let Some(base) = piece.base else { return };
-            for tile in tiles(piece, base) {
-                let variances = vectorized(|| tile.variances());
-                *count += variances[..tile.base.len()].iter().filter(|v| **v != 0.0).count();
-            }
+            *count += varied(piece, base);
         },
     )?;
     let k = (varied.iter().sum::<usize>() as f64 * share) as usize;
     let thresholds = select(tensor, &[Rank { list: 0, k }], |piece, _, out: &mut [i64]| {
         let Some(base) = piece.base else { return };
-        for (tile, out) in tiles(piece, base).zip(out.chunks_mut(TILE)) {
-            vectorized(|| out.iter_mut().zip(tile.variances()).for_each(|(key, v)| *key = key64(v)));
-        }
+        variance_keys(piece, base, out);
     })?;
     Ok(thresholds.first().copied().unwrap_or(Threshold::NONE))
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn varied(piece: &Piece<'_>, base: &[f64]) -> usize {
+    let count = |tile: Tile<'_>| tile.variances()[..tile.base.len()].iter().filter(|v| **v != 0.0).count();
+    tiles(piece, base).map(count).sum()
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn variance_keys(piece: &Piece<'_>, base: &[f64], out: &mut [i64]) {
+    for (tile, out) in tiles(piece, base).zip(out.chunks_mut(TILE)) {
+        for (key, variance) in out.iter_mut().zip(tile.variances()) {
+            *key = key64(variance);
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_squares(piece: &Piece<'_>, base: &[f64], kept: Threshold<i64>, sums: &mut [f64]) {
+    for tile in tiles(piece, base) {
+        let mask = tile.mask(kept);
+        for (model, sum) in tile.models().zip(sums.iter_mut()) {
+            *sum += squares(&tile, model, &mask);
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn merge_all(piece: &Piece<'_>, base: &[f64], kept: Threshold<i64>, weights: &[f64], out: &mut [f64]) {
+    for (tile, out) in tiles(piece, base).zip(out.chunks_mut(TILE)) {
+        merge(&tile, kept, weights, out);
+    }
 }
 
 /// The mean square of each model's selected changes, normalized.
@@ -151,14 +174,7 @@ fn weights(tensor: &Tensor<'_>, kept: Threshold<i64>) -> Result<Vec<f64>> {
         |_| vec![0.0; n],
         |sums, piece| {
             let Some(base) = piece.base else { return };
-            vectorized(|| {
-                for tile in tiles(piece, base) {
-                    let mask = tile.mask(kept);
-                    tile.models()
-                        .zip(sums.iter_mut())
-                        .for_each(|(model, sum)| *sum += squares(&tile, model, &mask));
-                }
-            });
+            add_squares(piece, base, kept, sums);
         },
     )?;
     let mut weights = vec![0.0; n];

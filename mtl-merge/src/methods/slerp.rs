@@ -2,7 +2,7 @@
 //! tensors as mergekit does (arXiv 2403.13257).
 use super::{
     gram::{Gram, Vectors},
-    vectorized,
+    weighted_sum,
 };
 use crate::{
     Base, Error, Kernel, MergeMethod, MethodSpec, ParamSpec, Partial, Piece, Preset, Resolved, Result,
@@ -61,11 +61,7 @@ impl MergeMethod for Slerp {
         let (a, b) = arc(params.number("t")?, gram.norm(0), gram.norm(1), gram.get(0, 1));
         Ok(Box::new(move |piece: &Piece<'_>, out: &mut [f64]| {
             let (Some(base), Some(model)) = (piece.base, piece.models.first()) else { return };
-            vectorized(|| {
-                for ((out, x0), x1) in out.iter_mut().zip(base).zip(*model) {
-                    *out = a * x0 + b * x1;
-                }
-            });
+            weighted_sum(None, &[base, model], &[a, b], out);
         }))
     }
 }

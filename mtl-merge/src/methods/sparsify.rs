@@ -1,9 +1,11 @@
 //! Ways to drop entries of task vectors, and to make up for it.
-use super::{task_vectors::delta, vectorized};
+use super::task_vectors::delta;
 use crate::{
     Error, MethodSpec, Piece, Resolved, Result, Tensor, Uniform,
     select::{Rank, Threshold, key32, select},
+    tensor::Run,
 };
+use multiversion::multiversion;
 
 /// Which entries of a task vector are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,7 @@ enum Choice {
     Nothing,
     /// What is among the largest `kept`, but not among the largest `dropped`; first element of the tensor in a longer
     /// list.
-    Ranks { kept: Cut, dropped: Cut, offset: usize },
+    Ranks { kept: Cut, dropped: Option<Cut>, offset: usize },
     /// What has a random word below the limit.
     Random { words: Uniform, limit: u32 },
     /// What has its bit set.
@@ -37,25 +39,45 @@ enum Choice {
 /// A threshold in numbers that vector units compare fast.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
-    magnitude: f64,
-    cutoff: usize,
+    threshold: Threshold<i32>,
+    /// The least magnitude that counts as larger than the threshold, and as equal to it.
+    limits: [f64; 2],
 }
 
 impl From<Threshold<i32>> for Cut {
     fn from(threshold: Threshold<i32>) -> Self {
-        // Keys outside those of numbers stand for all entries and for none.
-        let magnitude = match threshold.key {
-            ..0 => -1.0,
-            i32::MAX => f64::NAN,
-            key => f64::from(f32::from_bits(key as u32)),
-        };
-        Self { magnitude, cutoff: threshold.cutoff }
+        Self { threshold, limits: [limit(threshold.key.saturating_add(1)), limit(threshold.key)] }
     }
 }
 
 impl Cut {
-    /// Nothing is among the largest.
-    const NONE: Self = Self { magnitude: f64::NAN, cutoff: 0 };
+    /// The least magnitude that is chosen at this position and up to the cutoff, or from the cutoff on.
+    fn at(&self, position: usize) -> f64 {
+        self.limits[usize::from(position < self.threshold.cutoff)]
+    }
+
+    /// Whether magnitudes can be told apart by the limits; infinities and NaNs cannot.
+    fn is_finite(&self) -> bool {
+        self.threshold.key < INFINITE
+    }
+}
+
+/// The key of an infinity.
+const INFINITE: i32 = 0x7f80_0000;
+
+/// The least magnitude with at least this key; infinite beyond the key of infinity.
+fn limit(key: i32) -> f64 {
+    match key {
+        ..=0 => 0.0,
+        INFINITE => 2_f64.powi(128) - 2_f64.powi(103),
+        key if key > INFINITE => f64::INFINITY,
+        key => {
+            // Halfway from the number before, or just above if ties go there.
+            let [before, above] = [key - 1, key].map(|key| f64::from(f32::from_bits(key as u32)));
+            let middle = before + (above - before) / 2.0;
+            if key32(middle) >= key { middle } else { middle.next_up() }
+        }
+    }
 }
 
 /// The choices for all models of a tensor.
@@ -95,9 +117,8 @@ impl Sparsifier {
                 Some(of_models) => {
                     let offset = of_models.offsets.get(tensor.name()).copied().unwrap_or_default();
                     let whole = |i: usize| {
-                        let threshold = of_models.thresholds.get(tensor.number(i)).copied();
-                        let kept = threshold.map_or(Cut::NONE, Cut::from);
-                        Choice::Ranks { kept, dropped: Cut::NONE, offset }
+                        let kept = of_models.thresholds.get(tensor.number(i)).copied().map(Cut::from);
+                        kept.map_or(Choice::Nothing, |kept| Choice::Ranks { kept, dropped: None, offset })
                     };
                     let choose = |(i, &density): (usize, &f64)| trivial(density).unwrap_or_else(|| whole(i));
                     densities.iter().enumerate().map(choose).collect()
@@ -141,27 +162,21 @@ impl Sparsifier {
             let factor = |(w, &d): (&f64, &f64)| if d > 0.0 && d < 1.0 { w / d } else { *w };
             return Ok(weights.iter().zip(densities).map(factor).collect());
         }
-        // Sums of magnitudes, of all entries and of those kept.
-        let n = weights.len();
-        let mut sums = vec![[0.0; 2]; n];
-        let init = |_| vec![[0.0; 2]; n];
-        let step = |sums: &mut Vec<[f64; 2]>, piece: &Piece<'_>| {
+        let mut sums = vec![[0.0; 2]; weights.len()];
+        let init = |_| vec![Magnitudes::default(); weights.len()];
+        let step = |sums: &mut Vec<Magnitudes>, piece: &Piece<'_>| {
             let Some(base) = piece.base else { return };
-            let mut kept = [0.0; LANES];
             for (i, (sums, model)) in sums.iter_mut().zip(piece.models).enumerate() {
                 for start in (0..base.len()).step_by(LANES) {
                     let end = (start + LANES).min(base.len());
-                    let (base, model) = (&base[start..end], &model[start..end]);
-                    let kept = &mut kept[..base.len()];
-                    self.write(i, piece.start + start, base, model, 1.0, kept);
-                    vectorized(|| add_magnitudes(base, model, kept, sums));
+                    self.add(i, piece.start + start, &base[start..end], &model[start..end], sums);
                 }
             }
         };
         tensor.fold_blocks(init, step, |part| {
             for (sum, part) in sums.iter_mut().zip(part) {
-                sum[0] += part[0];
-                sum[1] += part[1];
+                sum[0] += part.all.iter().sum::<f64>();
+                sum[1] += part.kept.iter().sum::<f64>();
             }
         })?;
         let factor = |(i, w): (usize, &f64)| match (sums[i], whole(&self.choices[i])) {
@@ -170,6 +185,19 @@ impl Sparsifier {
             ([all, kept], _) => w * all / kept,
         };
         Ok(weights.iter().enumerate().map(factor).collect())
+    }
+
+    /// Adds the magnitudes of one model's entries, all of them and those that stay.
+    fn add(&self, model: usize, at: usize, base: &[f64], values: &[f64], sums: &mut Magnitudes) {
+        if let Choice::Random { words, limit } = &self.choices[model]
+            && let Some(words) = words.run(at, base.len())
+        {
+            return add_drawn(base, values, words, *limit, sums);
+        }
+        let mut kept = [0.0; LANES];
+        let kept = &mut kept[..base.len()];
+        self.write(model, at, base, values, 1.0, kept);
+        add_magnitudes(base, values, kept, sums);
     }
 
     /// `factor · δ` where the entry stays, 0 elsewhere; `at` is the position of the first element.
@@ -184,43 +212,45 @@ impl Sparsifier {
         out: &mut [f64],
     ) {
         match &self.choices[model] {
-            Choice::All => vectorized(|| masked(base, values, out, |_, d| factor * d)),
+            Choice::All => scale(base, values, factor, out),
             Choice::Nothing => out.fill(0.0),
             Choice::Ranks { kept, dropped, offset } => {
                 // At the two cutoffs the treatment of equal magnitudes changes.
                 let first = offset + at;
-                let inside = |cut: &Cut| cut.cutoff.saturating_sub(first).min(out.len());
-                let mut ends = [inside(kept), inside(dropped), out.len()];
+                let inside = |cut: &Cut| cut.threshold.cutoff.saturating_sub(first).min(out.len());
+                let mut ends = [inside(kept), dropped.as_ref().map_or(0, inside), out.len()];
                 ends.sort_unstable();
                 let mut start = 0;
                 for end in ends {
                     if start == end {
                         continue;
                     }
-                    let equal = |cut: &Cut| first + start < cut.cutoff;
-                    let (low, with_low) = (kept.magnitude, equal(kept));
-                    let (high, with_high) = (dropped.magnitude, equal(dropped));
                     let (base, values, out) = (&base[start..end], &values[start..end], &mut out[start..end]);
-                    vectorized(|| trim(base, values, factor, (low, with_low), (high, with_high), out));
+                    let low = kept.at(first + start);
+                    match dropped {
+                        _ if !(kept.is_finite() && dropped.is_none_or(|cut| cut.is_finite())) => {
+                            let dropped = dropped.map_or(Threshold::NONE, |cut| cut.threshold);
+                            for (i, ((out, x), x0)) in out.iter_mut().zip(values).zip(base).enumerate() {
+                                let (key, place) = (key32(x - x0), first + start + i);
+                                let keep = kept.threshold.keep(key, place) && !dropped.keep(key, place);
+                                *out = if keep { factor * (x - x0) } else { 0.0 };
+                            }
+                        }
+                        None => trim(base, values, factor, low, out),
+                        Some(cut) => trim_both(base, values, factor, [low, cut.at(first + start)], out),
+                    }
                     start = end;
                 }
             }
-            Choice::Random { words, limit } => {
-                let mut drawn = [0; LANES];
-                let drawn = &mut drawn[..out.len()];
-                vectorized(|| {
-                    words.words(at, drawn);
-                    for (((out, x), x0), word) in out.iter_mut().zip(values).zip(base).zip(&*drawn) {
-                        *out = if word < limit { factor * (x - x0) } else { 0.0 };
+            Choice::Random { words, limit } => match words.run(at, out.len()) {
+                Some(words) => draw(base, values, factor, words, *limit, out),
+                None => {
+                    for (i, ((out, x), x0)) in out.iter_mut().zip(values).zip(base).enumerate() {
+                        *out = if words.word(at + i) < *limit { factor * (x - x0) } else { 0.0 };
                     }
-                });
-            }
-            Choice::Bits(bits) => vectorized(|| {
-                masked(base, values, out, |i, d| {
-                    let place = at + i;
-                    if bits[place / 64] >> (place % 64) & 1 == 1 { factor * d } else { 0.0 }
-                });
-            }),
+                }
+            },
+            Choice::Bits(bits) => mask(base, values, factor, bits, at, out),
         }
     }
 }
@@ -233,61 +263,93 @@ pub(super) fn share(part: f64, n: usize) -> usize {
     ((part * n as f64) as usize).min(n)
 }
 
-#[inline(always)]
-fn masked(base: &[f64], values: &[f64], out: &mut [f64], entry: impl Fn(usize, f64) -> f64) {
-    for (i, ((out, x), x0)) in out.iter_mut().zip(values).zip(base).enumerate() {
-        *out = entry(i, x - x0);
+#[multiversion(targets("x86_64+avx2"))]
+fn scale(base: &[f64], values: &[f64], factor: f64, out: &mut [f64]) {
+    for ((out, x), x0) in out.iter_mut().zip(values).zip(base) {
+        *out = factor * (x - x0);
     }
 }
 
-/// Keeps magnitudes above `low` and not above `high`; the flags say whether equal ones are on the larger side.
-#[inline(always)]
-fn trim(
-    base: &[f64],
-    values: &[f64],
-    factor: f64,
-    (low, with_low): (f64, bool),
-    (high, with_high): (f64, bool),
-    out: &mut [f64],
-) {
-    // Negated comparisons: a NaN counts as largest, as it does in the selection. A threshold of NaN stands for none.
-    let none = high.is_nan();
-    let low = if low.is_nan() { f64::INFINITY } else { low };
-    match (none, with_low) {
-        (true, true) => masked(base, values, out, |_, d| if round(d) < low { 0.0 } else { factor * d }),
-        (true, false) => masked(base, values, out, |_, d| if round(d) <= low { 0.0 } else { factor * d }),
-        _ => masked(base, values, out, |_, d| {
-            let size = round(d);
-            let above = |cut: f64, with: bool| !(size < cut || (!with && size == cut));
-            if above(low, with_low) && !above(high, with_high) { factor * d } else { 0.0 }
-        }),
+/// Keeps magnitudes of at least `low`; a NaN counts as largest, as it does in the selection.
+#[multiversion(targets("x86_64+avx2"))]
+fn trim(base: &[f64], values: &[f64], factor: f64, low: f64, out: &mut [f64]) {
+    for ((out, x), x0) in out.iter_mut().zip(values).zip(base) {
+        let delta = x - x0;
+        *out = if delta.abs() < low { 0.0 } else { factor * delta };
     }
 }
 
-/// The magnitude that entries are ranked by.
-#[inline(always)]
-fn round(delta: f64) -> f64 {
-    f64::from((delta as f32).abs())
+/// Keeps magnitudes of at least `low` and below `high`.
+#[multiversion(targets("x86_64+avx2"))]
+fn trim_both(base: &[f64], values: &[f64], factor: f64, [low, high]: [f64; 2], out: &mut [f64]) {
+    for ((out, x), x0) in out.iter_mut().zip(values).zip(base) {
+        let delta = x - x0;
+        let keep = (delta.abs() >= low) & (delta.abs() < high);
+        *out = if keep { factor * delta } else { 0.0 };
+    }
 }
 
-#[inline(always)]
-fn add_magnitudes(base: &[f64], values: &[f64], kept: &[f64], sums: &mut [f64; 2]) {
-    let (mut all, mut rest) = ([0.0; 8], [0.0; 8]);
-    let (base, base_end) = base.as_chunks::<8>();
-    let (values, values_end) = values.as_chunks::<8>();
-    let (kept, kept_end) = kept.as_chunks::<8>();
-    for ((x0, x), kept) in base.iter().zip(values).zip(kept) {
-        for lane in 0..8 {
-            all[lane] += (x[lane] - x0[lane]).abs();
-            rest[lane] += kept[lane].abs();
+/// Keeps what has a random word below the limit.
+#[multiversion(targets("x86_64+avx2"))]
+fn draw(base: &[f64], values: &[f64], factor: f64, words: Run, limit: u32, out: &mut [f64]) {
+    // First the words alone: a loop over both widths at once is slower.
+    let mut drawn = [0; LANES];
+    let drawn = &mut drawn[..out.len()];
+    words.fill(drawn);
+    for (((out, x), x0), word) in out.iter_mut().zip(values).zip(base).zip(&*drawn) {
+        *out = if *word < limit { factor * (x - x0) } else { 0.0 };
+    }
+}
+
+/// Keeps what has its bit set; the first element is at position `at`.
+#[multiversion(targets("x86_64+avx2"))]
+fn mask(base: &[f64], values: &[f64], factor: f64, bits: &[u64], at: usize, out: &mut [f64]) {
+    let parts = out.chunks_mut(64).zip(values.chunks(64)).zip(base.chunks(64));
+    for (place, ((out, values), base)) in (at..).step_by(64).zip(parts) {
+        let shift = place % 64;
+        let next = bits.get(place / 64 + 1).map_or(0, |next| next << 1 << (63 - shift));
+        let word = bits[place / 64] >> shift | next;
+        for (lane, ((out, x), x0)) in out.iter_mut().zip(values).zip(base).enumerate() {
+            *out = if word >> lane & 1 == 1 { factor * (x - x0) } else { 0.0 };
         }
     }
-    for ((x0, x), kept) in base_end.iter().zip(values_end).zip(kept_end) {
-        all[0] += (x - x0).abs();
-        rest[0] += kept.abs();
+}
+
+/// Sums of magnitudes, one for every place in a run of [`LANES`] elements: plain loops, which vector units take.
+#[derive(Debug, Clone)]
+struct Magnitudes {
+    all: Vec<f64>,
+    kept: Vec<f64>,
+}
+
+impl Default for Magnitudes {
+    fn default() -> Self {
+        Self { all: vec![0.0; LANES], kept: vec![0.0; LANES] }
     }
-    sums[0] += all.iter().sum::<f64>();
-    sums[1] += rest.iter().sum::<f64>();
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn add_magnitudes(base: &[f64], values: &[f64], kept: &[f64], sums: &mut Magnitudes) {
+    for ((all, x), x0) in sums.all.iter_mut().zip(values).zip(base) {
+        *all += (x - x0).abs();
+    }
+    for (sum, kept) in sums.kept.iter_mut().zip(kept) {
+        *sum += kept.abs();
+    }
+}
+
+/// Adds the magnitudes of all entries, and of those that [`draw`] keeps.
+#[multiversion(targets("x86_64+avx2"))]
+fn add_drawn(base: &[f64], values: &[f64], words: Run, limit: u32, sums: &mut Magnitudes) {
+    let mut drawn = [0; LANES];
+    let drawn = &mut drawn[..base.len()];
+    words.fill(drawn);
+    let sums = sums.all.iter_mut().zip(&mut sums.kept);
+    for ((((all, kept), x), x0), word) in sums.zip(values).zip(base).zip(&*drawn) {
+        let size = (x - x0).abs();
+        *all += size;
+        *kept += if *word < limit { size } else { 0.0 };
+    }
 }
 
 /// Choices by magnitude; `counts` gives how many of the largest are kept, and how many of these dropped again.
@@ -308,13 +370,15 @@ fn ranks(
     }
     let thresholds = select(tensor, &wanted, |piece, list, out: &mut [i32]| {
         let base = piece.base.unwrap_or_default();
-        vectorized(|| keys(base, piece.models[list], out));
+        keys(base, piece.models[list], out);
     })?;
     let mut pairs = thresholds.chunks(2);
     let choose = |&density: &f64| {
         trivial(density).or_else(|| match pairs.next()? {
+            [kept, _] if *kept == Threshold::NONE => Some(Choice::Nothing),
             [kept, dropped] => {
-                Some(Choice::Ranks { kept: (*kept).into(), dropped: (*dropped).into(), offset: 0 })
+                let dropped = Some((*dropped).into()).filter(|_| *dropped != Threshold::NONE);
+                Some(Choice::Ranks { kept: (*kept).into(), dropped, offset: 0 })
             }
             _ => None,
         })
@@ -322,7 +386,7 @@ fn ranks(
     Ok(densities.iter().map(choose).map(|choice| choice.unwrap_or(Choice::All)).collect())
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 pub(super) fn keys(base: &[f64], values: &[f64], out: &mut [i32]) {
     for ((out, x), x0) in out.iter_mut().zip(values).zip(base) {
         *out = key32(x - x0);
@@ -399,4 +463,29 @@ pub(super) fn check_epsilon(params: &Resolved) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn limits_separate_magnitudes_by_their_keys() {
+        for key in [0, 1, 2, 3, 0x007f_ffff, 0x0080_0000, 0x3f80_0000, 0x3f80_0001, INFINITE - 1, INFINITE] {
+            let at = limit(key);
+            assert!(key32(at) >= key, "{key:x}");
+            assert!(key == 0 || key32(at.next_down()) < key, "{key:x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn magnitudes_compare_to_limits_as_keys_do(key in 0..=INFINITE, x in any::<f64>(), near in -3..=3_i64) {
+            let near = f64::from_bits(limit(key).to_bits().saturating_add_signed(near));
+            for x in [x, near] {
+                prop_assert_eq!(x.abs() >= limit(key) || x.is_nan(), key32(x) >= key);
+            }
+        }
+    }
 }

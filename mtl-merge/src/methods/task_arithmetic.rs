@@ -1,5 +1,5 @@
 //! Task arithmetic: Ilharco et al., *Editing Models with Task Arithmetic*, ICLR 2023, arXiv 2212.04089.
-use super::{vectorized, weighted_sum};
+use super::displaced;
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Tensor,
     params::{FINITE, SHARE},
@@ -51,12 +51,7 @@ impl MergeMethod for TaskArithmetic {
         let factor = params.number("lambda")? / divisor;
         Ok(Box::new(move |piece, out| {
             let Some(base) = piece.base else { return };
-            vectorized(|| {
-                weighted_sum(Some(base), piece.models, weights, out);
-                for (x, x0) in out.iter_mut().zip(base) {
-                    *x = x0 + factor * *x;
-                }
-            });
+            displaced(base, piece.models, weights, factor, out);
         }))
     }
 }

@@ -4,8 +4,11 @@
 //! only entries that agree with the sign of Σ Dᵢ count; the sum may be divided by that of the weights;
 //! M = W₀ + λ · sum.
 use super::sparsify::{Drop, Sparsifier};
-use super::vectorized;
-use crate::{Error, Kernel, MethodSpec, ParamSpec, Piece, Preset, Resolved, Result, Tensor, params::FINITE};
+use crate::{
+    Error, Kernel, MethodSpec, ParamSpec, Piece, Preset, Resolved, Result, Tensor, params::FINITE,
+    tensor::with_scratch,
+};
+use multiversion::multiversion;
 
 /// Parameters that all of them have, `normalize` and `rescale` apart.
 pub(super) const WEIGHT: ParamSpec =
@@ -57,30 +60,31 @@ pub(super) fn prepare<'t>(
     let divisor = if normalize && sum.abs() >= 1e-8 { sum } else { 1.0 };
     Ok(Box::new(move |piece, out| {
         let Some(base) = piece.base else { return };
-        let mut scaled = vec![0.0; LANES * piece.models.len()];
-        for start in (0..out.len()).step_by(LANES) {
-            let end = (start + LANES).min(out.len());
-            let (out, base) = (&mut out[start..end], &base[start..end]);
-            let at = piece.start + start;
-            for (i, model) in piece.models.iter().enumerate() {
-                let scaled = &mut scaled[i * LANES..][..out.len()];
-                sparsifier.write(i, at, base, &model[start..end], factors[i], scaled);
+        with_scratch(|scaled| {
+            scaled.resize(LANES * piece.models.len(), 0.0);
+            for start in (0..out.len()).step_by(LANES) {
+                let end = (start + LANES).min(out.len());
+                let (out, base) = (&mut out[start..end], &base[start..end]);
+                let at = piece.start + start;
+                for (i, model) in piece.models.iter().enumerate() {
+                    let scaled = &mut scaled[i * LANES..][..out.len()];
+                    sparsifier.write(i, at, base, &model[start..end], factors[i], scaled);
+                }
+                if consensus {
+                    elect(scaled, weights, base, normalize, lambda, out);
+                } else {
+                    plain(scaled, base, lambda / divisor, out);
+                }
             }
-            let scaled = scaled.chunks(LANES);
-            if !consensus {
-                vectorized(|| plain(scaled, base, lambda / divisor, out));
-            } else {
-                vectorized(|| elect(scaled, weights, base, normalize, lambda, out));
-            }
-        }
+        });
     }))
 }
 
-/// `out = base + factor · Σ D`.
-#[inline(always)]
-fn plain<'a>(scaled: impl Iterator<Item = &'a [f64]>, base: &[f64], factor: f64, out: &mut [f64]) {
+/// `out = base + factor · Σ D`; `scaled` holds [`LANES`] elements for every model.
+#[multiversion(targets("x86_64+avx2"))]
+fn plain(scaled: &[f64], base: &[f64], factor: f64, out: &mut [f64]) {
     out.fill(0.0);
-    for scaled in scaled {
+    for scaled in scaled.chunks_exact(LANES) {
         for (out, d) in out.iter_mut().zip(scaled) {
             *out += d;
         }
@@ -92,44 +96,52 @@ fn plain<'a>(scaled: impl Iterator<Item = &'a [f64]>, base: &[f64], factor: f64,
 
 /// `out = base + λ · Σ Dᵢ mᵢ (/ Σ wᵢ mᵢ)`, where `mᵢ` says that `Dᵢ` has the sign of `Σ D`; a zero agrees with nothing, and
 /// a sum of zero is positive.
+#[multiversion(targets("x86_64+avx2"))]
+fn elect(scaled: &[f64], weights: &[f64], base: &[f64], normalize: bool, lambda: f64, out: &mut [f64]) {
+    let (chunks, rest) = out.as_chunks_mut::<GROUP>();
+    let (base, base_rest) = base.as_chunks::<GROUP>();
+    let end = chunks.len();
+    for (c, (out, base)) in chunks.iter_mut().zip(base).enumerate() {
+        let sums = agreeing(scaled, weights, c * GROUP, normalize);
+        for lane in 0..GROUP {
+            out[lane] = base[lane] + lambda * sums[lane];
+        }
+    }
+    if !rest.is_empty() {
+        let sums = agreeing(scaled, weights, end * GROUP, normalize);
+        for ((out, x0), sum) in rest.iter_mut().zip(base_rest).zip(sums) {
+            *out = x0 + lambda * sum;
+        }
+    }
+}
+
+/// Elements whose sums stay in registers.
+const GROUP: usize = 8;
+
+/// `Σ Dᵢ mᵢ (/ Σ wᵢ mᵢ)` of some elements: sums by sign, so that each model is visited once.
 #[inline(always)]
-fn elect<'a>(
-    scaled: impl Iterator<Item = &'a [f64]> + Clone,
-    weights: &[f64],
-    base: &[f64],
-    normalize: bool,
-    lambda: f64,
-    out: &mut [f64],
-) {
-    let n = out.len();
-    let (mut sign, mut weight) = ([0.0; LANES], [0.0; LANES]);
-    let (sign, weight) = (&mut sign[..n], &mut weight[..n]);
-    for scaled in scaled.clone() {
-        for (sign, d) in sign.iter_mut().zip(scaled) {
-            *sign += d;
-        }
-    }
-    for sign in sign.iter_mut() {
-        *sign = if *sign < 0.0 { -1.0 } else { 1.0 };
-    }
-    out.fill(0.0);
-    for (scaled, &w) in scaled.zip(weights) {
-        for (((out, weight), sign), d) in out.iter_mut().zip(weight.iter_mut()).zip(&*sign).zip(scaled) {
+fn agreeing(scaled: &[f64], weights: &[f64], at: usize, normalize: bool) -> [f64; GROUP] {
+    let (mut up, mut down) = ([0.0; GROUP], [0.0; GROUP]);
+    let (mut up_weight, mut down_weight) = ([0.0; GROUP], [0.0; GROUP]);
+    for (scaled, &w) in scaled.chunks_exact(LANES).zip(weights) {
+        let Some(scaled) = scaled[at..].first_chunk::<GROUP>() else { continue };
+        for lane in 0..GROUP {
+            let d = scaled[lane];
             // A NaN, where the user allows it, agrees.
-            let product = d * sign;
-            let agrees = product > 0.0 || product.is_nan();
-            *out += if agrees { *d } else { 0.0 };
-            *weight += if agrees { w } else { 0.0 };
+            let positive = !(d <= 0.0);
+            up[lane] += if positive { d } else { 0.0 };
+            up_weight[lane] += if positive { w } else { 0.0 };
+            down[lane] += if d < 0.0 { d } else { 0.0 };
+            down_weight[lane] += if d < 0.0 { w } else { 0.0 };
         }
     }
-    if normalize {
-        for (out, weight) in out.iter_mut().zip(&*weight) {
-            *out /= if *weight == 0.0 { 1.0 } else { *weight };
-        }
+    for lane in 0..GROUP {
+        let negative = up[lane] + down[lane] < 0.0;
+        let weight = if negative { down_weight[lane] } else { up_weight[lane] };
+        let divisor = if normalize && weight != 0.0 { weight } else { 1.0 };
+        up[lane] = if negative { down[lane] } else { up[lane] } / divisor;
     }
-    for (out, x0) in out.iter_mut().zip(base) {
-        *out = x0 + lambda * *out;
-    }
+    up
 }
 
 /// `δ` of a piece into `out`.

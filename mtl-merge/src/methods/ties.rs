@@ -2,7 +2,6 @@
 use super::{
     sparsify::{Drop, ModelThresholds, keys, share},
     task_vectors::{DENSITY, INT8_MASK, LAMBDA, WEIGHT, one_of, prepare},
-    vectorized,
 };
 use crate::{
     Base, Kernel, MergeMethod, MethodSpec, ParamSpec, Preset, Resolved, Result, Survey, Tensor,
@@ -84,7 +83,7 @@ impl MergeMethod for Ties {
             let threshold = select_among(&views, &[Rank { list: 0, k }], |at, piece, _, out: &mut [i32]| {
                 let base = piece.base.unwrap_or_default();
                 match place(views[at]) {
-                    Some(i) => vectorized(|| keys(base, piece.models[i], out)),
+                    Some(i) => keys(base, piece.models[i], out),
                     None => out.fill(0),
                 }
             })?;

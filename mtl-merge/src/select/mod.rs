@@ -2,7 +2,8 @@
 //!
 //! A sample brackets the wanted key. The scan counts what lies above and on the ends of the bracket and collects the few
 //! keys inside it, among which the wanted one is then selected. A bracket that misses, which is rare, is widened and
-//! the scan repeated. Memory: the sample and the keys inside the bracket, a few per cent of the tensor.
+//! the scan repeated; one that would hold many keys is narrowed first, by a scan that counts instead of collecting.
+//! Memory: the sample and the keys inside the brackets, some megabytes however large the tensor.
 use crate::{Piece, Result, Tensor};
 use rayon::prelude::*;
 use scan::{Bracket, Job};
@@ -16,21 +17,54 @@ pub(crate) trait Key: Copy + Ord + Debug + Send + Sync + 'static {
     const BELOW: Self;
     /// Not below any key.
     const TOP: Self;
+
+    /// How far it is above a lower key.
+    fn above(self, low: Self) -> u128;
+
+    /// The key so far above.
+    fn plus(self, distance: u128) -> Self;
 }
 
 impl Key for i32 {
     const BELOW: Self = -1;
     const TOP: Self = Self::MAX;
+
+    #[inline(always)]
+    fn above(self, low: Self) -> u128 {
+        u128::from(self.wrapping_sub(low) as u32)
+    }
+
+    fn plus(self, distance: u128) -> Self {
+        self.wrapping_add(distance as Self)
+    }
 }
 
 impl Key for i64 {
     const BELOW: Self = -1;
     const TOP: Self = Self::MAX;
+
+    #[inline(always)]
+    fn above(self, low: Self) -> u128 {
+        u128::from(self.wrapping_sub(low) as u64)
+    }
+
+    fn plus(self, distance: u128) -> Self {
+        self.wrapping_add(distance as Self)
+    }
 }
 
 impl Key for i128 {
     const BELOW: Self = -1;
     const TOP: Self = Self::MAX;
+
+    #[inline(always)]
+    fn above(self, low: Self) -> u128 {
+        u128::from(self.wrapping_sub(low) as u128)
+    }
+
+    fn plus(self, distance: u128) -> Self {
+        self.wrapping_add(distance as Self)
+    }
 }
 
 /// The order of `|x|` rounded to `f32`, as an integer; NaN comes last.
@@ -122,7 +156,12 @@ pub(crate) fn select_among<K: Key>(
             rank: wanted[i],
             ends: sample.as_ref().map_or((K::BELOW, K::TOP), |s| s.bracket(wanted[i], n, margin)),
         };
-        let brackets: Vec<_> = open.iter().map(bracket).collect();
+        let mut brackets: Vec<_> = open.iter().map(bracket).collect();
+        if let Some(sample) = &sample
+            && brackets.iter().map(|b| sample.estimate(b.rank.list, b.ends, n)).sum::<usize>() > MOST_INSIDE
+        {
+            job.narrow(&mut brackets)?;
+        }
         let blocks = job.scan(&brackets)?;
         let found_now = (0..open.len()).into_par_iter().map(|j| job.resolve(&brackets[j], j, &blocks));
         let found_now: Vec<Result<_>> = found_now.collect();
@@ -133,6 +172,9 @@ pub(crate) fn select_among<K: Key>(
     }
     Ok(found.into_iter().flatten().collect())
 }
+
+/// Keys inside brackets that are collected in one scan, 4 to 16 bytes each; brackets that hold more are narrowed first.
+const MOST_INSIDE: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
 
 /// Tensors of up to so many elements are not sampled; all their keys are collected.
 const SMALL: usize = 1 << 14;

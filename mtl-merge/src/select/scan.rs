@@ -1,11 +1,15 @@
 //! The scans behind a selection: sampling, counting against brackets, resolving ties.
 use super::{Key, Rank, Threshold};
-use crate::{Piece, Result, Tensor, Work, methods::vectorized};
+use crate::{Error, Piece, Result, Tensor, Work};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Writes the keys of a piece: position of the tensor, piece, list, keys.
 pub(super) type Keys<'k, K> = dyn Fn(usize, &Piece<'_>, usize, &mut [K]) + Sync + 'k;
+
+/// Keys of a list that are sampled at most.
+const LARGEST_SAMPLE: usize = 1 << 19;
 
 /// Length of a sampled run: long enough to be worth the read, short enough to be nearly independent.
 const RUN: usize = 16;
@@ -35,18 +39,27 @@ pub(super) struct Sample<K> {
 /// What a scan finds in one block.
 pub(super) struct Block<K> {
     tensor: usize,
-    /// The pieces, as positions in the tensor.
-    pieces: Vec<Range<usize>>,
+    span: Range<usize>,
     /// For every bracket.
     counts: Vec<Counts<K>>,
 }
 
 struct Counts<K> {
     above: usize,
-    /// Keys at the upper and at the lower end, and number of `inside` so far; for every piece.
-    ties: Vec<[usize; 3]>,
+    /// Keys at the upper and at the lower end.
+    ties: [usize; 2],
     /// Keys strictly inside the bracket, in order of position.
     inside: Vec<K>,
+}
+
+impl<K> Counts<K> {
+    const ZERO: Self = Self { above: 0, ties: [0; 2], inside: Vec::new() };
+}
+
+/// What lies above a bracket, and how many keys are in each part of it.
+struct Histogram {
+    above: usize,
+    parts: Vec<u64>,
 }
 
 impl<'j, 't, K: Key> Job<'j, 't, K> {
@@ -62,10 +75,10 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
         self.offsets.last().copied().unwrap_or(0)
     }
 
-    /// Draws about `n^(2/3) / 2` keys of every list, in runs at jittered equal distances.
+    /// Draws about `4 n^(2/3)` keys of every list, in runs at jittered equal distances.
     pub(super) fn sample(&self, wanted: &[Rank]) -> Result<Sample<K>> {
         let n = self.numel();
-        let size = ((n as f64).powf(2.0 / 3.0) / 2.0) as usize;
+        let size = ((4.0 * (n as f64).powf(2.0 / 3.0)) as usize).min(LARGEST_SAMPLE);
         let n_lists = wanted.iter().map(|rank| rank.list + 1).max().unwrap_or(0);
         let mut listed = vec![false; n_lists];
         wanted.iter().for_each(|rank| listed[rank.list] = true);
@@ -111,24 +124,82 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
     }
 
     fn block(&self, tensor: usize, span: Range<usize>, brackets: &[Bracket<K>]) -> Result<Block<K>> {
-        let empty = |_: &Bracket<K>| Counts { above: 0, ties: Vec::new(), inside: Vec::new() };
-        let mut block = Block { tensor, pieces: Vec::new(), counts: brackets.iter().map(empty).collect() };
+        let mut counts: Vec<_> = brackets.iter().map(|_| Counts::ZERO).collect();
+        self.sift(tensor, span.clone(), brackets, &mut counts, |_, _| ())?;
+        Ok(Block { tensor, span, counts })
+    }
+
+    /// Counts the keys of a part of a tensor against the brackets; `after` is called for every bracket and piece.
+    fn sift(
+        &self,
+        tensor: usize,
+        span: Range<usize>,
+        brackets: &[Bracket<K>],
+        counts: &mut [Counts<K>],
+        mut after: impl FnMut(usize, &mut Counts<K>),
+    ) -> Result<()> {
         let mut keys = Vec::new();
         self.tensors[tensor].pieces(span, |piece| {
-            let len = piece_len(piece);
-            block.pieces.push(piece.start..piece.start + len);
-            keys.resize(len, K::BELOW);
+            keys.resize(piece_len(piece), K::BELOW);
             let mut current = None;
-            for (bracket, counts) in brackets.iter().zip(&mut block.counts) {
+            for (j, (bracket, counts)) in brackets.iter().zip(counts.iter_mut()).enumerate() {
                 if current != Some(bracket.rank.list) {
                     (self.keys)(tensor, piece, bracket.rank.list, &mut keys);
                     current = Some(bracket.rank.list);
                 }
-                vectorized(|| sift(&keys, bracket.ends, counts));
+                sift(&keys, bracket.ends, counts);
+                after(j, counts);
             }
             Ok(())
+        })
+    }
+
+    /// Narrows brackets that many keys may lie in, by a scan that counts the keys in parts of them: memory stays small
+    /// however large the tensor.
+    pub(super) fn narrow(&self, brackets: &mut [Bracket<K>]) -> Result<()> {
+        let zero = || -> Vec<Histogram> {
+            brackets.iter().map(|_| Histogram { above: 0, parts: vec![0; PARTS] }).collect()
+        };
+        let shifts: Vec<u32> = brackets.iter().map(|b| shift(b.ends.1.above(b.ends.0))).collect();
+        let spans = self.tensors.iter().enumerate();
+        let spans: Vec<_> =
+            spans.flat_map(|(t, tensor)| tensor.spans().into_iter().map(move |s| (t, s))).collect();
+        let count = |mut histograms: Vec<Histogram>, (t, span): (usize, Range<usize>)| {
+            let mut counts: Vec<_> = brackets.iter().map(|_| Counts::ZERO).collect();
+            self.sift(t, span, brackets, &mut counts, |j, counts| {
+                for key in counts.inside.drain(..) {
+                    histograms[j].parts[(key.above(brackets[j].ends.0) >> shifts[j]) as usize] += 1;
+                }
+            })?;
+            for (histogram, counts) in histograms.iter_mut().zip(&counts) {
+                histogram.above += counts.above + counts.ties[HI];
+            }
+            Ok::<_, Error>(histograms)
+        };
+        let histograms = spans.into_par_iter().try_fold(zero, count).try_reduce(zero, |mut a, b| {
+            for (a, b) in a.iter_mut().zip(b) {
+                a.above += b.above;
+                a.parts.iter_mut().zip(b.parts).for_each(|(a, b)| *a += b);
+            }
+            Ok(a)
         })?;
-        Ok(block)
+        for ((bracket, histogram), shift) in brackets.iter_mut().zip(histograms).zip(shifts) {
+            let Some(mut need) = bracket.rank.k.checked_sub(histogram.above).filter(|&need| need > 0) else {
+                continue; // At the upper end or beyond it: the scan that follows tells.
+            };
+            let (lo, hi) = bracket.ends;
+            for (part, &keys) in histogram.parts.iter().enumerate().rev() {
+                if need as u64 <= keys {
+                    let start = lo.plus((part as u128) << shift);
+                    let end = start.plus(1 << shift);
+                    bracket.ends.0 = if part == 0 { lo } else { start.plus(1_u128.wrapping_neg()) };
+                    bracket.ends.1 = end.min(hi);
+                    break;
+                }
+                need -= keys as usize;
+            }
+        }
+        Ok(())
     }
 
     /// The threshold, unless the bracket misses it; the bracket is number `j` in `blocks`.
@@ -140,13 +211,13 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
     ) -> Result<Option<Threshold<K>>> {
         let (lo, hi) = bracket.ends;
         let total = |of: &dyn Fn(&Counts<K>) -> usize| blocks.iter().map(|b| of(&b.counts[j])).sum::<usize>();
-        let ties = |end: usize| total(&|c| c.ties.iter().map(|t| t[end]).sum());
+        let ties = |end: usize| total(&|c| c.ties[end]);
         let Some(mut need) = bracket.rank.k.checked_sub(total(&|c| c.above)).filter(|&need| need > 0) else {
             return Ok(None);
         };
         let at_hi = ties(HI);
         if need <= at_hi {
-            return self.cutoff(bracket.rank.list, hi, need, at_hi, blocks, |b, p| b.counts[j].ties[p][HI]);
+            return self.cutoff(bracket.rank.list, hi, need, at_hi, blocks, |b| b.counts[j].ties[HI]);
         }
         need -= at_hi;
         let inside = total(&|c| c.inside.len());
@@ -156,22 +227,18 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
             let (larger, &mut key, smaller) = keys.select_nth_unstable_by(need - 1, |a, b| b.cmp(a));
             let equal = |keys: &[K]| keys.iter().filter(|&&k| k == key).count();
             let (before, after) = (equal(larger), equal(smaller));
-            let of_piece = |b: &Block<K>, p: usize| {
-                let counts = &b.counts[j];
-                let start = if p == 0 { 0 } else { counts.ties[p - 1][INSIDE] };
-                equal(&counts.inside[start..counts.ties[p][INSIDE]])
-            };
-            return self.cutoff(bracket.rank.list, key, before + 1, before + 1 + after, blocks, of_piece);
+            let (list, all) = (bracket.rank.list, before + 1 + after);
+            return self.cutoff(list, key, before + 1, all, blocks, |b| equal(&b.counts[j].inside));
         }
         need -= inside;
         let at_lo = ties(LO);
         if need <= at_lo {
-            return self.cutoff(bracket.rank.list, lo, need, at_lo, blocks, |b, p| b.counts[j].ties[p][LO]);
+            return self.cutoff(bracket.rank.list, lo, need, at_lo, blocks, |b| b.counts[j].ties[LO]);
         }
         Ok(None)
     }
 
-    /// Where the first `take` of `all` entries with `key` end; `ties` counts those of a piece.
+    /// Where the first `take` of `all` entries with `key` end; `ties` counts those of a block.
     fn cutoff(
         &self,
         list: usize,
@@ -179,27 +246,32 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
         take: usize,
         all: usize,
         blocks: &[Block<K>],
-        ties: impl Fn(&Block<K>, usize) -> usize,
+        ties: impl Fn(&Block<K>) -> usize,
     ) -> Result<Option<Threshold<K>>> {
         let mut threshold = Threshold { key, cutoff: usize::MAX };
         if take == all {
             return Ok(Some(threshold));
         }
-        let pieces =
-            blocks.iter().flat_map(|b| b.pieces.iter().enumerate().map(move |(p, span)| (b, p, span)));
         let mut left = take;
-        for (block, p, span) in pieces {
-            let here = ties(block, p);
+        for block in blocks {
+            let here = ties(block);
             if here < left {
                 left -= here;
                 continue;
             }
-            self.tensors[block.tensor].pieces(span.clone(), |piece| {
-                let mut keys = vec![K::BELOW; piece_len(piece)];
-                (self.keys)(block.tensor, piece, list, &mut keys);
-                let mut equal = keys.iter().enumerate().filter(|(_, k)| **k == key);
-                if let Some((at, _)) = equal.nth(left - 1) {
-                    threshold.cutoff = self.offsets[block.tensor] + piece.start + at + 1;
+            let mut keys = Vec::new();
+            self.tensors[block.tensor].pieces(block.span.clone(), |piece| {
+                if left > 0 {
+                    keys.resize(piece_len(piece), K::BELOW);
+                    (self.keys)(block.tensor, piece, list, &mut keys);
+                    let equal = keys.iter().filter(|k| **k == key).count();
+                    if equal >= left {
+                        let mut places = keys.iter().enumerate().filter(|(_, k)| **k == key);
+                        if let Some((at, _)) = places.nth(left - 1) {
+                            threshold.cutoff = self.offsets[block.tensor] + piece.start + at + 1;
+                        }
+                    }
+                    left = left.saturating_sub(equal);
                 }
                 Ok(())
             })?;
@@ -209,10 +281,17 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
     }
 }
 
-/// Places of the counts of a piece.
+/// Places of the counts of ties.
 const HI: usize = 0;
 const LO: usize = 1;
-const INSIDE: usize = 2;
+
+/// Parts of a bracket in a histogram.
+const PARTS: usize = 1 << 12;
+
+/// How far a distance within a bracket is shifted to give the number of its part.
+fn shift(width: u128) -> u32 {
+    (u128::BITS - width.leading_zeros()).saturating_sub(PARTS.trailing_zeros())
+}
 
 impl<K: Key> Sample<K> {
     /// Keys at `margin` standard errors around the rank's place in the sample.
@@ -238,10 +317,17 @@ impl<K: Key> Sample<K> {
         let lo = if below >= size as f64 { K::BELOW } else { nth(below) };
         (lo, hi)
     }
+
+    /// About how many of `n` keys lie inside a bracket.
+    pub(super) fn estimate(&self, list: usize, (lo, hi): (K, K), n: usize) -> usize {
+        let keys = &self.lists[list];
+        let inside = keys.iter().filter(|&&key| key > lo && key < hi).count();
+        (inside as f64 / keys.len().max(1) as f64 * n as f64) as usize
+    }
 }
 
 /// Counts the keys of a piece against a bracket and collects those inside.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn sift<K: Key>(keys: &[K], (lo, hi): (K, K), counts: &mut Counts<K>) {
     // Four plain counts: LLVM keeps them in vector registers.
     let (mut over_hi, mut from_hi, mut over_lo, mut from_lo) = (0_u32, 0_u32, 0_u32, 0_u32);
@@ -274,7 +360,8 @@ fn sift<K: Key>(keys: &[K], (lo, hi): (K, K), counts: &mut Counts<K>) {
     }
     // With both ends equal, they count once.
     let at_lo = if lo == hi { 0 } else { from_lo - over_lo };
-    counts.ties.push([(from_hi - over_hi) as usize, at_lo as usize, counts.inside.len()]);
+    counts.ties[HI] += (from_hi - over_hi) as usize;
+    counts.ties[LO] += at_lo as usize;
 }
 
 fn piece_len(piece: &Piece<'_>) -> usize {

@@ -3,9 +3,9 @@ use super::open;
 use crate::{
     Progress, Result,
     engine::source::Source,
-    methods::vectorized,
     tensor::{BLOCK, PIECE},
 };
+use multiversion::multiversion;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::{collections::BTreeMap, ops::Range};
@@ -138,7 +138,7 @@ fn tensor(source: &dyn Source, at: usize, progress: &Progress) -> Result<Moments
         for start in span.clone().step_by(PIECE) {
             let values = &mut buffer[..PIECE.min(span.end - start)];
             let finite = source.read(at, start..start + values.len(), values)?;
-            sum.add(&if finite { vectorized(|| finite_moments(values)) } else { any_moments(values) });
+            sum.add(&if finite { finite_moments(values) } else { any_moments(values) });
         }
         progress.add((span.len() * meta.dtype.size()) as u64);
         Ok(sum)
@@ -215,7 +215,7 @@ impl Moments {
 /// Sums run in this many lanes.
 const LANES: usize = 8;
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn finite_moments(values: &[f64]) -> Moments {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let (mut sums, mut squares, mut zeros) = ([0.0; LANES], [0.0; LANES], [0_u64; LANES]);

@@ -33,8 +33,12 @@ impl Lab {
 
     /// Runs `mtl-merge` with these arguments; a word with spaces stands between single quotes.
     fn run(&self, words: &str) -> Answer {
+        self.run_program(env!("CARGO_BIN_EXE_mtl-merge").as_ref(), words)
+    }
+
+    fn run_program(&self, program: &Path, words: &str) -> Answer {
         let words = shlex::split(words).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mtl-merge"));
+        let mut command = Command::new(program);
         command.args(words).current_dir(self.0.path()).env_remove("MTL_LOG");
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -1,4 +1,4 @@
-use super::{INPUTS, Lab};
+use super::{INPUTS, Lab, write};
 use insta::assert_snapshot;
 
 #[test]
@@ -157,4 +157,26 @@ fn unknown_keys_are_remarked_on_or_refused() {
     assert!(answer.err.contains("warning: c.yml:4: "), "{}", answer.err);
     let answer = lab.run("c.yml out2.safetensors --strict").expect(2);
     assert!(answer.err.contains("stray"), "{}", answer.err);
+}
+
+#[test]
+fn a_program_of_ones_own_adds_a_method() {
+    // Beside the test, where `cargo test` puts examples.
+    let deps = std::env::current_exe().unwrap();
+    let example = deps.ancestors().nth(2).unwrap().join("examples/own_method");
+    if !example.exists() {
+        eprintln!("skipped: the example `own_method` is not built; `cargo test -p mtl-merge` builds it");
+        return;
+    }
+    let lab = Lab::new();
+    write(&lab.path("a"), &[1.0, -4.0]);
+    write(&lab.path("b"), &[-2.0, 3.0]);
+    let recipe = "merge_method: loudest\nmodels:\n  - {model: a}\n  - {model: b, parameters: {gain: 2}}\n";
+    std::fs::write(lab.path("recipe.yml"), recipe).unwrap();
+    let answer = lab.run_program(&example, "run recipe.yml merged.safetensors --quiet");
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""));
+    let merged = mtl_core::params::ParamStore::open(lab.path("merged.safetensors")).unwrap();
+    assert_eq!(*merged.f32s("layers.0.w").unwrap(), [-4.0, 6.0]);
+    assert!(lab.run_program(&example, "methods loudest").out.contains("factor of the model's weights"));
+    assert!(lab.run("run recipe.yml other.safetensors").err.contains("unknown merge method `loudest`"));
 }

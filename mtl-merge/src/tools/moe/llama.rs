@@ -5,12 +5,10 @@
 //! prompts and a few rows of one weight, never a layer.
 use crate::{
     Error, Result,
-    engine::{
-        convert::vectorized,
-        source::{Source, non_finite},
-    },
+    engine::source::{Source, non_finite},
     tensor::with_scratch,
 };
+use multiversion::multiversion;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use std::{f64::consts::PI, ops::Range};
@@ -186,7 +184,7 @@ impl<'s> Llama<'s> {
                     Ok::<_, Error>(wide.iter().map(|&x| x as f32).collect::<Vec<f32>>())
                 })?;
                 let products = weights.chunks_exact(width).zip(&bias[start..end]).flat_map(|(row, bias)| {
-                    input.chunks_exact(width).map(move |x| vectorized(|| dot(row, x)) + *bias as f32)
+                    input.chunks_exact(width).map(move |x| dot(row, x) + *bias as f32)
                 });
                 Ok(products.collect())
             })
@@ -349,7 +347,7 @@ fn add(states: &mut [f32], change: &[f32]) {
 }
 
 /// The inner product, in 16 sums that are added in order.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2"))]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0_f32; 16];

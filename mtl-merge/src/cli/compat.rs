@@ -97,7 +97,7 @@ impl Args for Ignored {
 
 /// The arguments with `run` put in where a command line of mergekit has no subcommand.
 pub(crate) fn with_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
-    let command = crate::Cli::command();
+    let command = crate::cli::Cli::command();
     let is_subcommand = |arg: &OsStr| arg == "help" || command.find_subcommand(arg).is_some();
     let Some(first) = args.get(1) else { return args };
     let text = first.to_string_lossy();

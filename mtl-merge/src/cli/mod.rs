@@ -1,4 +1,10 @@
-//! The command `mtl-merge`: data goes to stdout, everything else to stderr.
+//! The command `mtl-merge`, for programs that bring merge methods of their own: data goes to stdout, everything else to
+//! stderr.
+//!
+//! A program whose `main` is `mtl_merge::cli::main(Methods::default().with(&Mine))` is `mtl-merge` with one method more:
+//! `run`, `check`, `sweep`, `methods` and the rest know it by name. `examples/own_method.rs` is one.
+use crate::Methods;
+
 mod args;
 mod check;
 mod compat;
@@ -30,25 +36,30 @@ const USAGE: u8 = 2;
 /// Stopped by a signal.
 const INTERRUPTED: u8 = 130;
 
-fn main() -> ExitCode {
+/// Runs the command with the arguments of the process, and these methods.
+///
+/// The exit code is 0 when all went well, 1 if checkpoints differ or a point of a sweep failed, 2 for bad usage, recipes and
+/// checkpoints, 130 after a signal.
+#[must_use]
+pub fn main(methods: Methods) -> ExitCode {
     let cli = Cli::parse_from(compat::with_subcommand(std::env::args_os().collect()));
     log(cli.command.verbosity());
     if let Err(error) = mtl_core::params::guard_mapped_files() {
         tracing::warn!("{error}");
     }
     let result = match cli.command {
-        Command::Run(args) => run::run(&args),
-        Command::Check(args) => check::check(&args),
+        Command::Run(args) => run::run(&args, &methods),
+        Command::Check(args) => check::check(&args, &methods),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::ExtractLora(args) => extract_lora::extract_lora(&args),
         Command::Moe(args) => moe::moe(&args),
-        Command::Sweep(args) => sweep::sweep(&args),
-        Command::Methods(args) => methods::methods(&args),
+        Command::Sweep(args) => sweep::sweep(&args, &methods),
+        Command::Methods(args) => methods::methods(&args, &methods),
         Command::Completions { shell } => completions(shell),
     };
     ExitCode::from(result.unwrap_or_else(|e| {
-        if matches!(e.downcast_ref(), Some(mtl_merge::Error::Interrupted)) {
+        if matches!(e.downcast_ref(), Some(crate::Error::Interrupted)) {
             say("interrupted; run the same command again to go on");
             return INTERRUPTED;
         }

@@ -1,10 +1,10 @@
 //! Results of a sweep: records, tables, the Pareto front.
-use crate::table::{Table, number};
-use anyhow::ensure;
-use mtl_merge::{
+use crate::cli::table::{Table, number};
+use crate::{
     ParamValue, Recipe,
     tools::{Axis, pareto_front},
 };
+use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};

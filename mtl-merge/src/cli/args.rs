@@ -1,5 +1,5 @@
 //! The command line as types.
-use crate::{compat::Ignored, extract_lora::ExtractLoraArgs, moe::MoeArgs, size};
+use crate::cli::{compat::Ignored, extract_lora::ExtractLoraArgs, moe::MoeArgs, size};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 

@@ -1,15 +1,15 @@
 //! `mtl-merge check`: what `run` would do.
-use crate::{args::Check, print, print_json, run, say, size, table::Table};
-use mtl_merge::{MergeReport, Methods, Recipe};
+use crate::cli::{args::Check, print, print_json, run, say, size, table::Table};
+use crate::{MergeReport, Methods, Recipe};
 
-pub(crate) fn check(args: &Check) -> anyhow::Result<u8> {
-    let engine = run::engine(&args.merge)?.shard_bytes(args.out_shard_size);
+pub(crate) fn check(args: &Check, methods: &Methods) -> anyhow::Result<u8> {
+    let engine = run::engine(&args.merge, methods)?.shard_bytes(args.out_shard_size);
     let mut reports = Vec::new();
     for stage in run::read(&args.config, &args.merge)? {
         let recipe = &stage.recipe;
         if let (false, Some(name)) = (stage.needs.is_empty(), stage.needs.first()) {
             // Its checkpoints are not there yet.
-            let remarks = recipe.validate(&Methods::default())?;
+            let remarks = recipe.validate(methods)?;
             remarks.iter().for_each(|remark| say(&format!("warning: {remark}")));
             let what = recipe.name.as_deref().unwrap_or("the final recipe");
             say(&format!(

@@ -1,10 +1,9 @@
 //! `mtl-merge methods`: what can be merged how.
-use crate::{args, print, print_json, table::Table};
-use mtl_merge::{Base, MethodSpec, Methods, ParamKind, ParamSpec, Preset};
+use crate::cli::{args, print, print_json, table::Table};
+use crate::{Base, MethodSpec, Methods, ParamKind, ParamSpec, Preset};
 use serde_json::json;
 
-pub(crate) fn methods(args: &args::Methods) -> anyhow::Result<u8> {
-    let all = Methods::default();
+pub(crate) fn methods(args: &args::Methods, all: &Methods) -> anyhow::Result<u8> {
     if let Some(name) = &args.name {
         let spec = all.get(name)?.spec();
         if args.json {

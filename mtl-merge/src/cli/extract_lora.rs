@@ -1,10 +1,10 @@
 //! `mtl-merge extract-lora`: adapters out of fine-tuned models.
-use crate::{print, print_json, progress, say, size, table::Table};
-use clap::Args;
-use mtl_merge::{
+use crate::cli::{print, print_json, progress, say, size, table::Table};
+use crate::{
     FloatType, Progress,
     tools::extract_lora::{ExtractLora, ExtractReport},
 };
+use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]

@@ -2,18 +2,18 @@
 mod eval;
 mod results;
 
-use crate::{
+use crate::cli::{
     DIFFERS,
     args::{self, MergeArgs},
     print, print_json, progress, run, say,
 };
-use anyhow::{Context, bail};
-use eval::Command;
-use mtl_core::files::{ensure_dir, write_atomic};
-use mtl_merge::{
+use crate::{
     Engine, Error, Methods, ParamValue, Progress, Recipe,
     tools::{Axis, grid},
 };
+use anyhow::{Context, bail};
+use eval::Command;
+use mtl_core::files::{ensure_dir, write_atomic};
 use results::{Point, Results};
 use std::{
     fs::{self, File},
@@ -42,17 +42,22 @@ struct Sweep<'a> {
     stop: Arc<AtomicBool>,
 }
 
-pub(crate) fn sweep(args: &args::Sweep) -> anyhow::Result<u8> {
+pub(crate) fn sweep(args: &args::Sweep, methods: &Methods) -> anyhow::Result<u8> {
     let axes = args.grid.iter().map(|text| Axis::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let command = Command::parse(&args.eval)?;
     if let Some(stray) = args.minimize.iter().find(|m| !args.metric.is_empty() && !args.metric.contains(m)) {
         bail!("`--minimize {stray}` is not among the metrics of `--metric`");
     }
     let recipe = run::read_one(&args.config, &args.merge)?;
-    let tasks = tasks(&axes, &recipe, args)?;
+    let tasks = tasks(&axes, &recipe, args, methods)?;
     let jobs = usize::from(args.jobs).min(tasks.len());
-    let sweep =
-        Sweep { args, axes, command, engine: engine(&args.merge, jobs)?, stop: progress::stop_flag()? };
+    let sweep = Sweep {
+        args,
+        axes,
+        command,
+        engine: engine(&args.merge, methods, jobs)?,
+        stop: progress::stop_flag()?,
+    };
     if let Some(first) = tasks.first() {
         sweep.engine.check(&first.recipe)?;
     }
@@ -85,7 +90,7 @@ pub(crate) fn sweep(args: &args::Sweep) -> anyhow::Result<u8> {
 }
 
 /// The points, each with its recipe, checked as far as that is possible without files.
-fn tasks(axes: &[Axis], recipe: &Recipe, args: &args::Sweep) -> anyhow::Result<Vec<Task>> {
+fn tasks(axes: &[Axis], recipe: &Recipe, args: &args::Sweep, methods: &Methods) -> anyhow::Result<Vec<Task>> {
     let points = grid(axes)?;
     let mut tasks: Vec<Task> = Vec::with_capacity(points.len());
     for values in points {
@@ -93,7 +98,7 @@ fn tasks(axes: &[Axis], recipe: &Recipe, args: &args::Sweep) -> anyhow::Result<V
         for (axis, value) in axes.iter().zip(&values) {
             axis.set(&mut recipe, value)?;
         }
-        recipe.validate(&Methods::default())?; // Its remarks are those of the check that follows.
+        recipe.validate(methods)?; // Its remarks are those of the check that follows.
         let parts = axes.iter().zip(&values).map(|(axis, value)| format!("{}={}", axis.name, plain(value)));
         let label = parts.collect::<Vec<_>>().join(",");
         let key = results::key(&recipe, &args.eval)?;
@@ -114,10 +119,10 @@ fn plain(value: &ParamValue) -> String {
     }
 }
 
-fn engine(args: &MergeArgs, jobs: usize) -> anyhow::Result<Engine> {
+fn engine(args: &MergeArgs, methods: &Methods, jobs: usize) -> anyhow::Result<Engine> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = if args.num_threads == 0 { (cores / jobs.max(1)).max(1) } else { args.num_threads };
-    Ok(run::engine(args)?.threads(threads).overwrite(true).model_card(false))
+    Ok(run::engine(args, methods)?.threads(threads).overwrite(true).model_card(false))
 }
 
 /// Keeps a second sweep out of the folder.
@@ -188,7 +193,7 @@ impl Sweep<'_> {
         }
         let (metrics, error) = match outcome {
             Ok(metrics) => (metrics, None),
-            Err(e) => (Default::default(), Some(crate::tell(&e))),
+            Err(e) => (Default::default(), Some(crate::cli::tell(&e))),
         };
         let (name, key, values) = (task.name.clone(), task.key.clone(), task.values.clone());
         Ok(Some(Point { name, key, values, metrics, error, seconds: started.elapsed().as_secs_f64() }))

@@ -1,8 +1,8 @@
 //! Progress bars, and signals that stop a run.
-use crate::INTERRUPTED;
+use crate::Progress;
+use crate::cli::INTERRUPTED;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use mtl_merge::Progress;
 use signal_hook::{consts, flag};
 use std::{
     io::{self, IsTerminal},

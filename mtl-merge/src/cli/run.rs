@@ -1,18 +1,18 @@
 //! `mtl-merge run`: merges.
-use crate::{
+use crate::cli::{
     args::{MergeArgs, Run},
     print_json, progress, say, size,
 };
+use crate::{Engine, MergeReport, Methods, Progress, Recipe, Stage, Stages};
 use anyhow::Context;
 use mtl_core::Seed;
-use mtl_merge::{Engine, MergeReport, Progress, Recipe, Stage, Stages};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
-pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Run, methods: &Methods) -> anyhow::Result<u8> {
     if let (Some(note), false) = (args.ignored.note(), args.quiet) {
         say(&note);
     }
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<u8> {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
         }
         let text = as_written(args, &stages).then(|| std::fs::read_to_string(&args.config)).transpose()?;
-        reports.push(merge(args, &stage.recipe_in(&parts), text, &out)?);
+        reports.push(merge(args, methods, &stage.recipe_in(&parts), text, &out)?);
     }
     match reports.as_slice() {
         _ if !args.json => {}
@@ -58,9 +58,15 @@ fn as_written(args: &Run, stages: &[Stage]) -> bool {
 }
 
 /// Merges one recipe.
-fn merge(args: &Run, recipe: &Recipe, text: Option<String>, out: &Path) -> anyhow::Result<MergeReport> {
+fn merge(
+    args: &Run,
+    methods: &Methods,
+    recipe: &Recipe,
+    text: Option<String>,
+    out: &Path,
+) -> anyhow::Result<MergeReport> {
     let progress = Arc::new(Progress::default());
-    let mut engine = engine(&args.merge)?
+    let mut engine = engine(&args.merge, methods)?
         .copy_tokenizer(!args.no_copy_tokenizer)
         .model_card(!args.no_write_model_card)
         .shard_bytes(args.out_shard_size)
@@ -104,9 +110,10 @@ pub(crate) fn read_one(path: &Path, args: &MergeArgs) -> anyhow::Result<Recipe> 
 }
 
 /// The engine as the options want it.
-pub(crate) fn engine(args: &MergeArgs) -> anyhow::Result<Engine> {
+pub(crate) fn engine(args: &MergeArgs, methods: &Methods) -> anyhow::Result<Engine> {
     let mib = usize::try_from(args.max_memory >> 20).context("`--max-memory` exceeds this machine")?;
     Ok(Engine::default()
+        .methods(methods.clone())
         .threads(args.num_threads)
         .max_memory_mib(mib)
         .allow_non_finite(args.allow_nan)

@@ -1,6 +1,6 @@
 //! Norms of task vectors by layer, relative to the base model's.
 use super::canvas::{AXIS, Anchor, Canvas, GRID, INK, MUTED, Rgb, fit, widest, width};
-use mtl_merge::PartNorms;
+use crate::PartNorms;
 
 const TITLE: f64 = 15.0;
 const LABEL: f64 = 12.5;

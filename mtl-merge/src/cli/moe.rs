@@ -1,10 +1,10 @@
 //! `mtl-merge moe`: mixtures of experts out of dense models.
-use crate::{print, print_json, progress, say, size, table::Table};
-use clap::Args;
-use mtl_merge::{
+use crate::cli::{print, print_json, progress, say, size, table::Table};
+use crate::{
     Progress,
     tools::moe::{MoeBuilder, MoeConfig, MoeReport},
 };
+use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]

@@ -1,10 +1,10 @@
 //! `mtl-merge inspect`: what is in checkpoints, and how task vectors relate.
-use crate::{
+use crate::cli::{
     args::{self, Format},
     plots, print, print_json, progress, say, size,
     table::{Table, number},
 };
-use mtl_merge::{
+use crate::{
     Progress, TaskVectorStats,
     tools::{self, ModelStats, ValueStats},
 };

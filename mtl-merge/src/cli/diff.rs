@@ -1,9 +1,9 @@
 //! `mtl-merge diff`: how two checkpoints differ.
-use crate::{
+use crate::cli::{
     DIFFERS, args, print, print_json, progress,
     table::{Table, number},
 };
-use mtl_merge::{
+use crate::{
     Progress,
     tools::{self, Diff, Tolerance},
 };

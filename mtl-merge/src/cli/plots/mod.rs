@@ -3,10 +3,10 @@ mod canvas;
 mod heat_map;
 mod profile;
 
+use crate::TaskVectorStats;
 use anyhow::Context;
 use canvas::Canvas;
 use mtl_core::files::{ensure_dir, write_atomic};
-use mtl_merge::TaskVectorStats;
 use std::path::Path;
 
 /// Writes all figures to `dir` and returns the names of the files.

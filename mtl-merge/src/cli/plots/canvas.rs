@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 /// What SVG viewers look for; the embedded font answers to the same name, so that both outputs agree.
 const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
-static FONT: &[u8] = include_bytes!("../../../../assets/DejaVuSans.ttf");
+static FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
 /// plotters sizes fonts by ascent + descent in bitmaps: 2384 of 2048 units per em in this font.
 const LINE_PER_EM: f64 = 2384.0 / 2048.0;
 /// SVG units per CSS pixel: plotters rounds coordinates to whole units.
