@@ -248,3 +248,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn convolutions_and_pooling_take_time_too() {
+    use mtl_hw::graph::{Conv2dShape, Node, Op, Part};
+    let node = |name: &str, op| Node::new(name, Part::Backbone, &[], op);
+    let graph = ModelGraph {
+        name: "conv".into(),
+        nodes: vec![
+            node("conv", Op::Conv2d(Conv2dShape::same(8, 8, 32, 64, 3))),
+            node("pool", Op::GlobalPool { channels: 64, positions: 64 }),
+        ],
+    };
+    let report = Analytical.model(&graph, &zcu102_edge_moe().unwrap(), Routing::Uniform).unwrap();
+    // 64 positions, 288 by 64 in tiles of 16 by 16.
+    assert_eq!(report.layers[0].compute_cycles, 64 * 18 * 4);
+    assert!(report.layers[1].cycles > 64 * 64 * 32 / 256);
+}

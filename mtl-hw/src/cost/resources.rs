@@ -173,7 +173,8 @@ fn weight_buffers(
             Op::Gemm { inner, cols, .. } if *part == Part::FeedForward => {
                 feed_forward.push(product("weights", &[inner, cols])?);
             }
-            Op::MoeFfn(s) => {
+            Op::Conv2d(_) => feed_forward.push(op.params()?),
+            Op::MoeFfn(s) | Op::GatedMoeFfn(s) => {
                 let copies = if resident { s.experts } else { 1 };
                 feed_forward.push(product("weights", &[s.dim, s.hidden, copies])?);
             }

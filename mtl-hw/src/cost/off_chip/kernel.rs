@@ -82,7 +82,7 @@ impl Kernel {
     }
 }
 
-/// The kernels of a graph, one per node. Bias, GELU, softmax of a fused or online attention and the scaling by gate
+/// The kernels of a graph, one per node. Bias, functions of single elements, softmax of a fused or online attention and the scaling by gate
 /// probabilities happen inside other kernels and take nothing. The weights of the patch embedding stay on chip, and its
 /// positions are read as a stream.
 ///
@@ -146,7 +146,7 @@ impl Unit<'_> {
         let weights = match node.op {
             // Loaded once, when the board starts, and kept; positions are a stream of the patch embedding.
             Op::PatchEmbedding { .. } | Op::TokenEmbedding { .. } => 0,
-            _ => self.accelerator.weight_bytes(node.op.active_params(0)?)?,
+            _ => self.accelerator.weight_bytes(node.op.streamed_params()?)?,
         };
         let load = self.accelerator.load_cycles(weights)?;
         Ok(Kernel {
@@ -192,14 +192,58 @@ impl Unit<'_> {
                 self.attention(heads, queries, keys, head_dim, false)
             }
             Op::Softmax { rows, cols } => self.softmax(rows, cols),
-            Op::LayerNorm { rows, dim } => self.norm(rows, dim).map(|t| (0, t)),
+            Op::Attention { heads, queries, keys, head_dim } => {
+                let (scores, first) = self.attention(heads, queries, keys, head_dim, true)?;
+                let (values, second) = self.attention(heads, queries, keys, head_dim, false)?;
+                let time = Time {
+                    cycles: sum("cycles", [first.cycles, second.cycles])?,
+                    bytes: sum("bytes", [first.bytes, second.bytes])?,
+                    slowest: first.slowest,
+                };
+                Ok((sum("cycles", [scores, values])?, time))
+            }
+            Op::Conv2d(shape) => {
+                let [rows, inner, cols] = shape.im2col()?;
+                let compute =
+                    self.accelerator.engine.get().batched_cycles(shape.groups, rows, inner, cols)?;
+                self.stream(compute, &node.op)
+            }
+            // Tokens dealt evenly over the experts, three matrices each.
+            Op::GatedMoeFfn(s) => {
+                let engine = self.accelerator.engine.get();
+                let rows = s.pairs()?.div_ceil(s.experts);
+                let (wide, narrow) =
+                    (engine.gemm_cycles(rows, s.dim, s.hidden)?, engine.gemm_cycles(rows, s.hidden, s.dim)?);
+                let compute = product("cycles", &[s.experts, sum("cycles", [wide, wide, narrow])?])?;
+                let (tokens, hidden) = (self.rows(s.pairs()?, s.dim)?, self.rows(s.pairs()?, s.hidden)?);
+                self.region(compute, &[tokens, hidden], &[hidden, tokens]).map(|t| (compute, t))
+            }
+            Op::LayerNorm { rows, dim } | Op::RmsNorm { rows, dim } => self.norm(rows, dim).map(|t| (0, t)),
             Op::Add { rows, cols } => {
                 let x = self.rows(rows, cols)?;
                 self.region(0, &[x, x], &[x]).map(|t| (0, t))
             }
             Op::Gate { tokens, dim, experts, .. } => self.gate(tokens, dim, experts),
-            _ => Ok((0, Time { cycles: 0, bytes: 0, slowest: Slowest::Nothing })),
+            // Functions of single elements are computed where their operand is produced.
+            Op::Gelu { .. }
+            | Op::Relu { .. }
+            | Op::Silu { .. }
+            | Op::Tanh { .. }
+            | Op::Rotary { .. }
+            | Op::BatchNorm { .. } => Ok((0, Time { cycles: 0, bytes: 0, slowest: Slowest::Nothing })),
+            _ if node.op.macs()? > 0 => {
+                let must = "one that a kernel of this design computes";
+                Err(HwError::config(format!("{}.op", node.name), must, node.op.kind()))
+            }
+            _ => self.stream(0, &node.op),
         }
+    }
+
+    /// A kernel that reads its operand once and writes its result once.
+    fn stream(&self, compute: u64, op: &Op) -> Result<(u64, Time)> {
+        let (input, output) =
+            (self.run(op.input_elements()?, self.bits())?, self.run(op.outputs()?, self.bits())?);
+        self.region(compute, &[input], &[output]).map(|t| (compute, t))
     }
 
     fn bits(&self) -> u32 {
