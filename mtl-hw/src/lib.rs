@@ -41,8 +41,10 @@ mod error;
 pub mod graph;
 mod math;
 pub mod platform;
+pub mod power;
 pub mod presets;
 pub mod routing;
 mod text;
+pub mod validation;
 
 pub use error::{HwError, Result};
