@@ -1,0 +1,4 @@
+//! Speed of design-space exploration.
+fn main() {
+    divan::main();
+}

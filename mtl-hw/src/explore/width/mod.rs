@@ -1,0 +1,1 @@
+//! Widths of slimmable networks under a budget.
