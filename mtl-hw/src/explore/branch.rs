@@ -1,7 +1,7 @@
 //! Branch and bound (Land & Doig, *An Automatic Method of Solving Discrete Programming Problems*, Econometrica 28(3), 1960)
 //! for Pareto fronts: a subtree is dropped when its bound is dominated by the archive or breaks a constraint.
-use super::front::Archive;
 use super::exhaustive::random_point;
+use super::front::Archive;
 use super::objectives::{Bound, Costs, Violation};
 use super::rng::stream;
 use super::search::{Ended, Found, Run, Visit};
@@ -67,6 +67,9 @@ pub(super) fn sample_pruning(run: &Run<'_>, share: f64, cap: u64) -> Result<f64>
     let scale = seed(run, &mut found)?;
     let seeds = found.evaluated;
     let mut nodes = frontier(run, &mut found, &scale)?;
+    if nodes.iter().all(|n| n.bound.is_none()) {
+        return Ok(if nodes.is_empty() { 1.0 } else { 0.0 });
+    }
     // What the frontier excluded counts as excluded for the sampled share of the space.
     let dropped = found.pruned as f64 / run.space.points() as f64;
     let mut rng = stream(run.seed, "pruning sample", 0);
@@ -163,7 +166,13 @@ fn descend(run: &Run<'_>, found: &mut Found, scale: &[f64], goal: usize) -> Resu
 }
 
 /// Children of a node that their bounds do not exclude.
-fn children(run: &Run<'_>, found: &mut Found, seen: &[&Archive], scale: &[f64], prefix: &[u32]) -> Result<Vec<Node>> {
+fn children(
+    run: &Run<'_>,
+    found: &mut Found,
+    seen: &[&Archive],
+    scale: &[f64],
+    prefix: &[u32],
+) -> Result<Vec<Node>> {
     let dim = prefix.len();
     let mut nodes = Vec::with_capacity(run.space.size(dim) as usize);
     for index in 0..run.space.size(dim) {
@@ -176,7 +185,8 @@ fn children(run: &Run<'_>, found: &mut Found, seen: &[&Archive], scale: &[f64], 
                 Bound::AtLeast(o) => (Some(run.costs(&Point(child.clone()), &o)?), None),
                 Bound::Infeasible(violation) => (None, Some(violation)),
             };
-        let key = bound.map_or(f64::NEG_INFINITY, |b| b.as_slice().iter().zip(scale).map(|(c, s)| c / s).sum());
+        let key =
+            bound.map_or(f64::NEG_INFINITY, |b| b.as_slice().iter().zip(scale).map(|(c, s)| c / s).sum());
         let node = Node { prefix: child, bound, key };
         let below = run.space.below(dim + 1);
         if let Some(violation) = broken {
@@ -218,7 +228,8 @@ struct Part {
 /// Depth-first search of a subtree with at most `cap` visits, against what others had found when it began.
 fn search(run: &Run<'_>, before: &Found, scale: &[f64], node: &Node, cap: u64) -> Result<Part> {
     let cap = cap.min(run.left(before));
-    let mut subtree = Subtree { run, before: &before.archive, scale, cap, found: Found::new(run.goals.len()) };
+    let mut subtree =
+        Subtree { run, before: &before.archive, scale, cap, found: Found::new(run.goals.len()) };
     let ended = subtree.descend(node)?;
     Ok(Part { found: subtree.found, ended })
 }

@@ -22,7 +22,8 @@ pub(super) fn exhaustive(run: &Run<'_>) -> Result<(Found, Ended)> {
             .map(|c| next + c * u128::from(CHUNK))
             .take_while(|&start| start < limit)
             .collect();
-        let parts: Vec<Result<Option<Found>>> = starts.par_iter().map(|&start| chunk(run, start, limit)).collect();
+        let parts: Vec<Result<Option<Found>>> =
+            starts.par_iter().map(|&start| chunk(run, start, limit)).collect();
         let mut skipped = false;
         for part in parts {
             match part? {

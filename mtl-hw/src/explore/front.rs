@@ -97,7 +97,15 @@ impl ParetoFront {
             let _ = writeln!(
                 csv,
                 "{},{},{},{},{},{},{},{},{},{accuracy}",
-                o.latency_s, o.latency_p95_s, o.energy_j, r.lut, r.ff, r.ramb18, r.uram, r.dsp, o.memory_bytes
+                o.latency_s,
+                o.latency_p95_s,
+                o.energy_j,
+                r.lut,
+                r.ff,
+                r.ramb18,
+                r.uram,
+                r.dsp,
+                o.memory_bytes
             );
         }
         csv
@@ -143,11 +151,24 @@ impl ParetoFront {
 }
 
 const COLUMNS: [&str; 10] = [
-    "latency_s", "latency_p95_s", "energy_j", "lut", "ff", "ramb18", "uram", "dsp", "memory_bytes", "accuracy",
+    "latency_s",
+    "latency_p95_s",
+    "energy_j",
+    "lut",
+    "ff",
+    "ramb18",
+    "uram",
+    "dsp",
+    "memory_bytes",
+    "accuracy",
 ];
 
 fn quote(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 fn extent(costs: &[Vec<f64>], goal: usize) -> (f64, f64) {

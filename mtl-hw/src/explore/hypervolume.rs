@@ -21,7 +21,11 @@ pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> Result<f64> {
     }
     for point in points {
         if point.len() != n || point.iter().any(|v| !v.is_finite()) {
-            return Err(HwError::config("points", format!("of {n} finite coordinates"), format!("{point:?}")));
+            return Err(HwError::config(
+                "points",
+                format!("of {n} finite coordinates"),
+                format!("{point:?}"),
+            ));
         }
         if let Some((v, r)) = point.iter().zip(reference).find(|(v, r)| v > r) {
             return Err(HwError::config(
@@ -96,7 +100,8 @@ fn slice(mut points: Vec<Vec<f64>>, n: usize) -> f64 {
     let mut total = 0.0;
     for (i, p) in points.iter().enumerate() {
         let own: f64 = p.iter().take(n - 1).product();
-        let limited = points.iter().skip(i + 1).map(|q| p.iter().zip(q).take(n - 1).map(|(a, b)| a.min(*b)).collect());
+        let limited =
+            points.iter().skip(i + 1).map(|q| p.iter().zip(q).take(n - 1).map(|(a, b)| a.min(*b)).collect());
         let shared = volume(maximal(limited.collect()), n - 1);
         total += at(p, n - 1) * (own - shared);
     }

@@ -35,7 +35,15 @@ pub struct Nsga2Config {
 
 impl Default for Nsga2Config {
     fn default() -> Self {
-        Self { population: 128, generations: 200, crossover: 0.9, eta: 5.0, mutation: None, patience: 20, min_gain: 1e-4 }
+        Self {
+            population: 128,
+            generations: 200,
+            crossover: 0.9,
+            eta: 5.0,
+            mutation: None,
+            patience: 20,
+            min_gain: 1e-4,
+        }
     }
 }
 
@@ -83,7 +91,8 @@ fn beats(a: &Individual, b: &Individual) -> bool {
 
 pub(super) fn nsga2(run: &Run<'_>, config: &Nsga2Config) -> Result<(Found, Ended)> {
     config.validate()?;
-    let mut search = Search { run, config, known: BTreeMap::new(), found: Found::new(run.goals.len()), reference: None };
+    let mut search =
+        Search { run, config, known: BTreeMap::new(), found: Found::new(run.goals.len()), reference: None };
     let ended = search.evolve()?;
     Ok((search.found, ended))
 }
@@ -156,7 +165,8 @@ impl Search<'_> {
             .par_chunks(16)
             .map(|chunk| {
                 let mut part = Found::new(run.goals.len());
-                let visits = chunk.iter().map(|&p| Ok((p.clone(), part.visit(run, p)?))).collect::<Result<_>>()?;
+                let visits =
+                    chunk.iter().map(|&p| Ok((p.clone(), part.visit(run, p)?))).collect::<Result<_>>()?;
                 Ok((part, visits))
             })
             .collect();
@@ -208,11 +218,11 @@ impl Search<'_> {
             }
             let u: f64 = rng.random();
             let exponent = 1.0 / (self.config.eta + 1.0);
-            let beta =
-                if u <= 0.5 { (2.0 * u).powf(exponent) } else { (0.5 / (1.0 - u)).powf(exponent) };
+            let beta = if u <= 0.5 { (2.0 * u).powf(exponent) } else { (0.5 / (1.0 - u)).powf(exponent) };
             let (p, q) = (f64::from(*x), f64::from(*y));
             let top = f64::from(n - 1);
-            let child = |sign: f64| (0.5 * (p + q) + sign * 0.5 * beta * (p - q)).round().clamp(0.0, top) as u32;
+            let child =
+                |sign: f64| (0.5 * (p + q) + sign * 0.5 * beta * (p - q)).round().clamp(0.0, top) as u32;
             let (first, second) = (child(1.0), child(-1.0));
             (*x, *y) = if rng.random::<bool>() { (first, second) } else { (second, first) };
         }
@@ -331,7 +341,9 @@ fn crowd(population: &mut [Individual], front: &[usize], rank: usize) {
         for (k, &i) in order.iter().enumerate() {
             let before = k.checked_sub(1).and_then(|k| order.get(k));
             let gap = match (before, order.get(k + 1)) {
-                (Some(&before), Some(&after)) => (value(population, after) - value(population, before)) / range,
+                (Some(&before), Some(&after)) => {
+                    (value(population, after) - value(population, before)) / range
+                }
                 _ => f64::INFINITY,
             };
             if let Some(individual) = population.get_mut(i) {
@@ -353,7 +365,10 @@ fn crowd(population: &mut [Individual], front: &[usize], rank: usize) {
 /// Keeps the best `n` by rank, then crowding, then parameters.
 fn select(population: &mut Vec<Individual>, n: usize) {
     population.sort_by(|a, b| {
-        a.rank.cmp(&b.rank).then_with(|| b.crowding.total_cmp(&a.crowding)).then_with(|| a.point.cmp(&b.point))
+        a.rank
+            .cmp(&b.rank)
+            .then_with(|| b.crowding.total_cmp(&a.crowding))
+            .then_with(|| a.point.cmp(&b.point))
     });
     population.dedup_by(|a, b| a.point == b.point);
     population.truncate(n);
@@ -376,8 +391,10 @@ mod tests {
 
     #[test]
     fn fronts_are_ranked_and_extremes_are_least_crowded() {
-        let mut all: Vec<Individual> =
-            [[1.0, 4.0], [2.0, 2.0], [4.0, 1.0], [3.0, 3.0], [5.0, 5.0]].iter().map(|v| individual(v)).collect();
+        let mut all: Vec<Individual> = [[1.0, 4.0], [2.0, 2.0], [4.0, 1.0], [3.0, 3.0], [5.0, 5.0]]
+            .iter()
+            .map(|v| individual(v))
+            .collect();
         all.push(Individual { visit: Visit::Violates(0.1), ..all[0].clone() });
         rank(&mut all);
         assert_eq!(all.iter().map(|i| i.rank).collect::<Vec<_>>(), [0, 0, 0, 1, 2, 3]);

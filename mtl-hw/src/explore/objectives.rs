@@ -235,8 +235,20 @@ impl Costs {
             match goal.cost(o) {
                 // Adding zero turns −0 into 0, so that equal costs have equal bits.
                 Some(v) if v.is_finite() => *slot = v + 0.0,
-                Some(v) => return Err(HwError::config(format!("objective {goal}"), "finite", format!("{v} at {}", at()))),
-                None => return Err(HwError::config(format!("objective {goal}"), "given", format!("absent at {}", at()))),
+                Some(v) => {
+                    return Err(HwError::config(
+                        format!("objective {goal}"),
+                        "finite",
+                        format!("{v} at {}", at()),
+                    ));
+                }
+                None => {
+                    return Err(HwError::config(
+                        format!("objective {goal}"),
+                        "given",
+                        format!("absent at {}", at()),
+                    ));
+                }
             }
         }
         Ok(costs)

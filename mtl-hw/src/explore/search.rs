@@ -257,7 +257,11 @@ impl Found {
                 let mut total = 0.0;
                 for v in violations {
                     if !(v.margin >= 0.0 && v.margin.is_finite()) {
-                        return Err(HwError::config(format!("margin of `{}`", v.constraint), "finite and not negative", v.margin));
+                        return Err(HwError::config(
+                            format!("margin of `{}`", v.constraint),
+                            "finite and not negative",
+                            v.margin,
+                        ));
                     }
                     total += v.margin;
                     self.blame(v, 1);
@@ -357,6 +361,8 @@ fn nothing_left(violations: &[ConstraintTally], known: u128, points: u128, ended
                 format!("one of several that exclude {scope}: {}", list.join(", ")),
             )
         }
-        (None, None) => HwError::config("budget", "enough to evaluate one point", format!("used up; the search {ended}")),
+        (None, None) => {
+            HwError::config("budget", "enough to evaluate one point", format!("used up; the search {ended}"))
+        }
     }
 }

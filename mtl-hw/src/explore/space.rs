@@ -112,7 +112,10 @@ impl Dim {
             }
             Self::DivisorOf { of, padded_to, max, .. } => {
                 if *of == 0 || *of > MAX_DIVIDEND || *padded_to == 0 || *padded_to > MAX_DIVIDEND {
-                    return bad("divisors of, and padded to, 1 to 2^40", &format!("{of} padded to {padded_to}"));
+                    return bad(
+                        "divisors of, and padded to, 1 to 2^40",
+                        &format!("{of} padded to {padded_to}"),
+                    );
                 }
                 let mut all = divisors(*of);
                 all.extend(divisors(of.next_multiple_of(*padded_to)));
@@ -173,7 +176,11 @@ impl Space {
             }
             let list = dim.values()?;
             points = points.checked_mul(list.len() as u128).ok_or_else(|| {
-                HwError::config("space", "a product of fewer than 2^128 points", format!("{} dimensions", dims.len()))
+                HwError::config(
+                    "space",
+                    "a product of fewer than 2^128 points",
+                    format!("{} dimensions", dims.len()),
+                )
             })?;
             values.push(list);
         }
@@ -246,8 +253,13 @@ impl Space {
     ///
     /// [`HwError::Config`] when the number of indices or one of them is out of range.
     pub fn check(&self, point: &Point) -> Result<()> {
-        let fits = point.0.len() == self.values.len() && point.0.iter().zip(self.sizes()).all(|(&i, n)| i < n);
-        if fits { Ok(()) } else { Err(HwError::config("point", "a point of the space", format!("{:?}", point.0))) }
+        let fits =
+            point.0.len() == self.values.len() && point.0.iter().zip(self.sizes()).all(|(&i, n)| i < n);
+        if fits {
+            Ok(())
+        } else {
+            Err(HwError::config("point", "a point of the space", format!("{:?}", point.0)))
+        }
     }
 
     /// Steps to the next point; false after the last.

@@ -203,7 +203,8 @@ fn choose(run: &Run<'_>) -> Result<(Strategy, Option<String>)> {
         return Ok((Strategy::Exhaustive, Some(format!("{points} points are at most 10^7"))));
     }
     let pruned = sample_pruning(run, SAMPLE, SAMPLE_VISITS)?;
-    let reason = Some(format!("{points} points; bounds exclude {:.1} % of a sample", 100.0 * pruned.max(0.0)));
+    let reason =
+        Some(format!("{points} points; bounds exclude {:.1} % of a sample", 100.0 * pruned.max(0.0)));
     if pruned >= PRUNED {
         return Ok((Strategy::BranchAndBound, reason));
     }

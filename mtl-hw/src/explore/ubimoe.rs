@@ -26,7 +26,11 @@ struct Part {
 /// Runs both stages from every setting of the remaining dimensions' base point.
 pub(super) fn ubimoe(run: &Run<'_>) -> Result<(Found, Ended)> {
     let Some(stages) = run.eval.two_stage() else {
-        return Err(HwError::config("strategy", "one that suits the evaluator", "ubi-moe, but the design has no two stages"));
+        return Err(HwError::config(
+            "strategy",
+            "one that suits the evaluator",
+            "ubi-moe, but the design has no two stages",
+        ));
     };
     let mut found = Found::new(run.goals.len());
     let mut bases = run.eval.seeds();
@@ -78,7 +82,9 @@ impl Search<'_> {
         let mut linear = self.linear_parts(base)?;
         // Stage 1: all multipliers for the linear part.
         linear.retain(|p| p.dsp <= 1.0);
-        linear.sort_by(|a, b| a.dsp.total_cmp(&b.dsp).then(a.cycles.total_cmp(&b.cycles)).then(a.point.cmp(&b.point)));
+        linear.sort_by(|a, b| {
+            a.dsp.total_cmp(&b.dsp).then(a.cycles.total_cmp(&b.cycles)).then(a.point.cmp(&b.point))
+        });
         // Larger parts that are no faster are of no use: what stays falls in cycles as it grows in multipliers.
         let mut fastest = f64::INFINITY;
         linear.retain(|p| {

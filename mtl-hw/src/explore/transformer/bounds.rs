@@ -74,7 +74,7 @@ impl EngineBounds {
             least.push(one);
         }
         let mut levels = vec![least];
-        for n in [dims.copies.len(), dims.cols.len(), dims.rows.len()] {
+        for n in [dims.copies.len(), dims.cols.len(), dims.rows.len(), dims.kinds.len()] {
             let fine = levels.last().map_or(&[][..], Vec::as_slice);
             let coarse: Vec<Least> = fine.chunks(n).filter_map(|c| c.iter().copied().reduce(min)).collect();
             levels.push(coarse);
@@ -140,7 +140,13 @@ impl Transformer {
     }
 
     /// Engine parameters open: the least over the range of engines.
-    fn open_engine(&self, plan: &Plan, bounds: &EngineBounds, partial: &Partial<'_>, open: &Open) -> Result<Lower> {
+    fn open_engine(
+        &self,
+        plan: &Plan,
+        bounds: &EngineBounds,
+        partial: &Partial<'_>,
+        open: &Open,
+    ) -> Result<Lower> {
         let level = partial.prefix().len() - 1;
         let mut index = 0usize;
         for (dim, &i) in partial.prefix().iter().enumerate().skip(1) {
@@ -161,7 +167,13 @@ impl Transformer {
     }
 
     /// Engine known: its exact cycles with the best open schedule and attention.
-    fn known_engine(&self, plan: &Plan, bounds: &EngineBounds, workload: usize, open: &Open) -> Result<Lower> {
+    fn known_engine(
+        &self,
+        plan: &Plan,
+        bounds: &EngineBounds,
+        workload: usize,
+        open: &Open,
+    ) -> Result<Lower> {
         let linear = self.spec.dims.linear(open.engine);
         let linear = linear.ok_or_else(|| HwError::config("point", "a point of the space", open.engine))?;
         let engine: EngineRow<'_> = plan.engine(self.engine_row(workload, open.engine));
@@ -182,17 +194,31 @@ impl Transformer {
             for (slot, m) in lower.cycles.iter_mut().zip(&experts) {
                 *slot = slot.min(together(cycles, engine.total + m, overlap));
             }
-            let dsp = if separate.is_some() { fabric.dsp(kind, units, open.bits.0, open.bits.0)? as f64 } else { linear_dsp };
+            let dsp = if separate.is_some() {
+                fabric.dsp(kind, units, open.bits.0, open.bits.0)? as f64
+            } else {
+                linear_dsp
+            };
             lower.dsp_cycles = lower.dsp_cycles.min(linear_dsp * busy + dsp * cycles);
             let logic = self.logic(linear.units(), units, open.bits, open.ports.0)?;
-            used = Some(used.map_or(logic, |u| Used { dsp: u.dsp.min(logic.dsp), lut: u.lut.min(logic.lut), ff: u.ff.min(logic.ff), ..u }));
+            used = Some(used.map_or(logic, |u| Used {
+                dsp: u.dsp.min(logic.dsp),
+                lut: u.lut.min(logic.lut),
+                ff: u.ff.min(logic.ff),
+                ..u
+            }));
         }
         lower.used = used.unwrap_or_default();
         let mut memories: Option<(u64, u64)> = None;
         for schedule in &open.schedules {
             let weights = self.weight_store(plan, *schedule, open.bits.1, open.weight_kib.0)?;
             for storage in &open.storages {
-                let (b, u) = self.memories(&linear, open.bits, (u64::from(open.activation_kib) * 1024, weights), *storage)?;
+                let (b, u) = self.memories(
+                    &linear,
+                    open.bits,
+                    (u64::from(open.activation_kib) * 1024, weights),
+                    *storage,
+                )?;
                 memories = Some(memories.map_or((b, u), |(x, y)| (x.min(b), y.min(u))));
             }
         }
@@ -220,7 +246,13 @@ impl Transformer {
         Ok(Violation::below("weight-buffer", largest, 2.0 * tile as f64 / 8.0))
     }
 
-    fn objectives(&self, plan: &Plan, bounds: &EngineBounds, open: &Open, lower: &Lower) -> Result<Objectives> {
+    fn objectives(
+        &self,
+        plan: &Plan,
+        bounds: &EngineBounds,
+        open: &Open,
+        lower: &Lower,
+    ) -> Result<Objectives> {
         let base = &self.spec.base;
         let hz = (f64::from(open.clock_mhz) * 1e6).round();
         let rate = bandwidth(&base.platform, base.port.width_bits, open.ports.1, hz, base.dram_efficiency);
@@ -299,7 +331,10 @@ impl Open {
         }
         Self {
             engine,
-            bits: (of(&dims.activation_bits, design::ACTIVATION_BITS).0, of(&dims.weight_bits, design::WEIGHT_BITS).0),
+            bits: (
+                of(&dims.activation_bits, design::ACTIVATION_BITS).0,
+                of(&dims.weight_bits, design::WEIGHT_BITS).0,
+            ),
             activation_widths: range(design::ACTIVATION_BITS),
             weight_widths: range(design::WEIGHT_BITS),
             attention: range(design::ATTENTION),

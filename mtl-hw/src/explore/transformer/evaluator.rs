@@ -290,7 +290,13 @@ impl Transformer {
     }
 
     /// Bytes of the weight buffer: as asked, or what the schedule's experts need.
-    pub(super) fn weight_store(&self, plan: &Plan, schedule: MoeSchedule, bits: u32, kib: u32) -> Result<u64> {
+    pub(super) fn weight_store(
+        &self,
+        plan: &Plan,
+        schedule: MoeSchedule,
+        bits: u32,
+        kib: u32,
+    ) -> Result<u64> {
         let mut store = u64::from(kib) * 1024;
         for (work, _) in plan.moe_works() {
             let shape = work.shape();
@@ -300,16 +306,24 @@ impl Transformer {
                 MoeSchedule::ExpertByExpert { prefetch: true, granularity: Granularity::Expert, .. } => 2,
                 MoeSchedule::ExpertByExpert { .. } => 1,
             };
-            let need = product("bytes", &[stored, crate::math::bytes("bytes", shape.expert_params()?, bits)?])?;
+            let need =
+                product("bytes", &[stored, crate::math::bytes("bytes", shape.expert_params()?, bits)?])?;
             store = store.max(need);
         }
         Ok(store)
     }
 
     /// Block memories of both buffers: (RAMB18, UltraRAM).
-    pub(super) fn memories(&self, d: &Linear, bits: (u32, u32), bytes: (u64, u64), storage: Storage) -> Result<(u64, u64)> {
+    pub(super) fn memories(
+        &self,
+        d: &Linear,
+        bits: (u32, u32),
+        bytes: (u64, u64),
+        storage: Storage,
+    ) -> Result<(u64, u64)> {
         let words = (d.activation_word(bits.0), d.weight_word(bits.1));
-        let blocks = |word: u64, bytes: u64| pack(word, product("bits", &[bytes, 8])?.div_ceil(word).max(1), 1);
+        let blocks =
+            |word: u64, bytes: u64| pack(word, product("bits", &[bytes, 8])?.div_ceil(word).max(1), 1);
         let (activations, weights) = (blocks(words.0, bytes.0)?, blocks(words.1, bytes.1)?);
         Ok(match storage {
             Storage::BlockRam => (activations.ramb18 + weights.ramb18, 0),
@@ -390,7 +404,8 @@ impl Transformer {
         let timing = self.timing(plan, d, index, resident)?;
         let dsp = |units, a, b| self.spec.fabric.dsp(self.spec.base.platform.dsp_kind, units, a, b);
         let linear_dsp = dsp(d.linear.units(), bits.0, bits.1)? as f64;
-        let attention_dsp = if d.attention.is_some() { dsp(attention_units, bits.0, bits.0)? as f64 } else { linear_dsp };
+        let attention_dsp =
+            if d.attention.is_some() { dsp(attention_units, bits.0, bits.0)? as f64 } else { linear_dsp };
         let energy_j = self.spec.energy.joules(&Activity {
             latency_s: timing.mean_s,
             dsp_cycles: linear_dsp * timing.linear + attention_dsp * timing.attention,
@@ -422,7 +437,8 @@ impl Transformer {
             .get(accelerator)
             .ok_or_else(|| HwError::config("point", "a point of the space", accelerator))?;
         if self.spec.memoise {
-            let load = (accelerator * self.spec.dims.weight_kib.len() + d.weight_kib) * 2 + usize::from(resident);
+            let load =
+                (accelerator * self.spec.dims.weight_kib.len() + d.weight_kib) * 2 + usize::from(resident);
             let attention = d.attention.map(|(a, ..)| self.attention_row(d.workload, a));
             let loads = self.loads.get(d.workload).map_or(&[][..], |t| t.row(load));
             return Ok(self.combine(plan, d, acc, self.engine_row(d.workload, d.engine), attention, loads));

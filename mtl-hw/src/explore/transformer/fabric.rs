@@ -60,7 +60,14 @@ pub struct EnergyModel {
 
 impl Default for EnergyModel {
     fn default() -> Self {
-        Self { static_w: 4.0, dsp_pj: 5.0, ramb18_pj: 4.0, uram_pj: 12.0, lut_pj: 0.01, dram_pj_per_byte: 200.0 }
+        Self {
+            static_w: 4.0,
+            dsp_pj: 5.0,
+            ramb18_pj: 4.0,
+            uram_pj: 12.0,
+            lut_pj: 0.01,
+            dram_pj_per_byte: 200.0,
+        }
     }
 }
 
@@ -101,7 +108,9 @@ impl Default for Limits {
 impl Limits {
     pub(super) fn validate(&self) -> Result<()> {
         let c = &self.ceilings;
-        for (field, v) in [("lut", c.lut), ("ff", c.ff), ("ramb18", c.ramb18), ("uram", c.uram), ("dsp", c.dsp)] {
+        for (field, v) in
+            [("lut", c.lut), ("ff", c.ff), ("ramb18", c.ramb18), ("uram", c.uram), ("dsp", c.dsp)]
+        {
             positive_float(&format!("limits.ceilings.{field}"), v)?;
         }
         for (field, limit) in
@@ -189,7 +198,11 @@ impl EnergyModel {
 }
 
 fn not_negative(field: &str, v: f64) -> Result<()> {
-    if v >= 0.0 && v.is_finite() { Ok(()) } else { Err(crate::HwError::config(field, "finite and not negative", v)) }
+    if v >= 0.0 && v.is_finite() {
+        Ok(())
+    } else {
+        Err(crate::HwError::config(field, "finite and not negative", v))
+    }
 }
 
 /// Amounts in floating point, LUTs and flip-flops being estimates.
@@ -217,7 +230,13 @@ impl Used {
 }
 
 /// Bytes per second of a number of ports, at most the memory's.
-pub(super) fn bandwidth(platform: &Platform, port_bits: u32, ports: u32, clock_hz: f64, efficiency: f64) -> f64 {
+pub(super) fn bandwidth(
+    platform: &Platform,
+    port_bits: u32,
+    ports: u32,
+    clock_hz: f64,
+    efficiency: f64,
+) -> f64 {
     let port = f64::from(port_bits / 8) * f64::from(ports) * clock_hz;
     port.min(platform.peak_bytes_per_s() as f64 * efficiency)
 }

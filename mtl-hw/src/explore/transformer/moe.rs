@@ -158,7 +158,13 @@ impl MoeWork {
     }
 
     /// One routing of a layer, from its part of the engine row.
-    pub(super) fn cycles(&self, schedule: MoeSchedule, routing: usize, row: &[f64], loads: &MoeLoads) -> MoeCycles {
+    pub(super) fn cycles(
+        &self,
+        schedule: MoeSchedule,
+        routing: usize,
+        row: &[f64],
+        loads: &MoeLoads,
+    ) -> MoeCycles {
         let mut c = self.resident_cycles(schedule, routing, row, loads);
         // Streaming activations share the port with the weights.
         if loads.activations > 0.0 {
@@ -196,7 +202,14 @@ impl MoeWork {
                     (true, Granularity::Matrix) => barrier(c1, c2, l.second, l.first),
                 };
                 let early = first_load == FirstLoad::Speculative;
-                MoeCycles { compute, first, steady, tail: steady - (load - first), loads: active as f64, early }
+                MoeCycles {
+                    compute,
+                    first,
+                    steady,
+                    tail: steady - (load - first),
+                    loads: active as f64,
+                    early,
+                }
             }
         }
     }

@@ -54,7 +54,9 @@ impl TwoStage for Transformer {
         let kind = self.spec.base.platform.dsp_kind;
         let ceiling = self.spec.limits.ceilings.dsp * self.usable.dsp as f64;
         let units = d.attention.map_or(0, |(_, p, u)| u64::from(p) * u64::from(u));
-        let dsp = |units, b| Ok::<f64, HwError>(self.spec.fabric.dsp(kind, units, d.activation, b)? as f64 / ceiling);
+        let dsp = |units, b| {
+            Ok::<f64, HwError>(self.spec.fabric.dsp(kind, units, d.activation, b)? as f64 / ceiling)
+        };
         Ok((dsp(units, d.activation)?, dsp(d.linear.units(), d.weight)?))
     }
 }
@@ -80,10 +82,20 @@ impl Transformer {
         for a in 0..dims.activation_bits.len() {
             for w in 0..dims.weight_bits.len() {
                 for share in SHARES {
-                    let Some((engine, attention)) = self.fastest(workload, &candidates, (a, w), share)? else { continue };
+                    let Some((engine, attention)) = self.fastest(workload, &candidates, (a, w), share)?
+                    else {
+                        continue;
+                    };
                     for schedule in 0..dims.schedules.len() {
                         for storage in 0..dims.storage.len() {
-                            seeds.push(self.balanced(workload, engine, attention, (a, w), schedule, storage)?);
+                            seeds.push(self.balanced(
+                                workload,
+                                engine,
+                                attention,
+                                (a, w),
+                                schedule,
+                                storage,
+                            )?);
                         }
                     }
                 }
@@ -94,7 +106,8 @@ impl Transformer {
 
     fn candidates(&self, workload: usize) -> Result<Vec<Candidate>> {
         let plan = self.plan(workload)?;
-        let schedule = self.spec.dims.schedules.first().copied().unwrap_or_else(crate::cost::MoeSchedule::reordered);
+        let schedule =
+            self.spec.dims.schedules.first().copied().unwrap_or_else(crate::cost::MoeSchedule::reordered);
         let mut all: Vec<Candidate> = (0..self.spec.dims.engines())
             .filter_map(|index| {
                 let engine = plan.engine(self.engine_row(workload, index));
@@ -103,7 +116,9 @@ impl Transformer {
                 Some(Candidate { index, units, cycles, shared: engine.products.total })
             })
             .collect();
-        all.sort_by(|a, b| a.units.cmp(&b.units).then(a.cycles.total_cmp(&b.cycles)).then(a.index.cmp(&b.index)));
+        all.sort_by(|a, b| {
+            a.units.cmp(&b.units).then(a.cycles.total_cmp(&b.cycles)).then(a.index.cmp(&b.index))
+        });
         let mut fastest = f64::INFINITY;
         all.retain(|c| {
             let keep = c.cycles < fastest;
@@ -122,7 +137,8 @@ impl Transformer {
         share: f64,
     ) -> Result<Option<(usize, usize)>> {
         let dims = &self.spec.dims;
-        let (Some(&activation), Some(&weight)) = (dims.activation_bits.get(a), dims.weight_bits.get(w)) else {
+        let (Some(&activation), Some(&weight)) = (dims.activation_bits.get(a), dims.weight_bits.get(w))
+        else {
             return Ok(None);
         };
         let plan = self.plan(workload)?;
@@ -164,17 +180,27 @@ impl Transformer {
     ) -> Result<Point> {
         let (dims, base) = (&self.spec.dims, &self.spec.base);
         let plan = self.plan(workload)?;
-        let position = |list: &[u32], best: Option<u32>| list.iter().position(|v| Some(*v) == best).unwrap_or(0);
+        let position =
+            |list: &[u32], best: Option<u32>| list.iter().position(|v| Some(*v) == best).unwrap_or(0);
         let clock = position(&dims.clock_mhz, dims.clock_mhz.iter().copied().max());
         let hz = dims.clock_mhz.get(clock).map_or(0.0, |&c| f64::from(c) * 1e6);
         let engine_row = plan.engine(self.engine_row(workload, engine));
         let seconds = engine_row.total / hz;
-        let (activation, weight) =
-            (dims.activation_bits.get(a).copied().unwrap_or(1), dims.weight_bits.get(w).copied().unwrap_or(1));
-        let params: f64 =
-            plan.workload.steps.iter().zip(&plan.workload.counts).map(|(s, &n)| s.params as f64 * n as f64).sum();
+        let (activation, weight) = (
+            dims.activation_bits.get(a).copied().unwrap_or(1),
+            dims.weight_bits.get(w).copied().unwrap_or(1),
+        );
+        let params: f64 = plan
+            .workload
+            .steps
+            .iter()
+            .zip(&plan.workload.counts)
+            .map(|(s, &n)| s.params as f64 * n as f64)
+            .sum();
         let bytes = (params + plan.least_expert_params(0)) * f64::from(weight) / 8.0;
-        let enough = |&&n: &&u32| bytes / bandwidth(&base.platform, base.port.width_bits, n, hz, base.dram_efficiency) <= seconds;
+        let enough = |&&n: &&u32| {
+            bytes / bandwidth(&base.platform, base.port.width_bits, n, hz, base.dram_efficiency) <= seconds
+        };
         let ports = dims.ports.iter().filter(enough).min().or(dims.ports.iter().max());
         let linear = dims.linear(engine);
         let tile = linear.map_or(0, |l| u64::from(l.rows) * u64::from(l.cols) * u64::from(weight));

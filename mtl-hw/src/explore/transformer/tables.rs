@@ -91,7 +91,8 @@ pub(super) struct Total {
 
 impl Plan {
     pub(super) fn new(workload: Workload) -> Self {
-        let is_moe = |i: &Option<usize>| i.and_then(|i| workload.steps.get(i)).is_some_and(|s| s.moe().is_some());
+        let is_moe =
+            |i: &Option<usize>| i.and_then(|i| workload.steps.get(i)).is_some_and(|s| s.moe().is_some());
         let mut lanes = Vec::new();
         let mut counts = Vec::new();
         let mut moe_segments = Vec::new();
@@ -456,9 +457,5 @@ fn step_load(step: &Step, acc: &Accelerator, half: u64, resident: bool) -> Resul
     let (read, written) = (streamed(step.read)?, streamed(step.written)?);
     let per_chunk = sum("bytes", [weights.div_ceil(chunks), read, written.div_ceil(chunks)])?;
     let total = sum("bytes", [weights, product("bytes", &[read, chunks])?, written])?;
-    Ok(StepLoad {
-        cycles: acc.load_cycles(per_chunk)? as f64,
-        chunks: chunks as f64,
-        bytes: total as f64,
-    })
+    Ok(StepLoad { cycles: acc.load_cycles(per_chunk)? as f64, chunks: chunks as f64, bytes: total as f64 })
 }

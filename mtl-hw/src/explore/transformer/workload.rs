@@ -235,9 +235,11 @@ mod tests {
         let dense = Workload::new(&VitSpec::small().graph().unwrap(), &[Routing::Uniform]).unwrap();
         assert_eq!(dense.segments.len(), 8);
         // The six shapes of the blocks come twelve times each.
-        let block = dense.steps.iter().zip(&dense.counts).filter(|(s, n)| {
-            **n == 12 && matches!(s.work, Work::Gemm { .. } | Work::Products { .. })
-        });
+        let block = dense
+            .steps
+            .iter()
+            .zip(&dense.counts)
+            .filter(|(s, n)| **n == 12 && matches!(s.work, Work::Gemm { .. } | Work::Products { .. }));
         assert_eq!(block.count(), 6);
         let moe = VitSpec::small().moe(MoeSpec::default()).graph().unwrap();
         let moe = Workload::new(&moe, &[Routing::Uniform, Routing::Uniform]).unwrap();
