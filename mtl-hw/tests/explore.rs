@@ -255,6 +255,16 @@ fn point(space: &Space, raw: &[u32]) -> Point {
 #[test]
 fn bounds_are_never_above_a_point_below_them() {
     for (name, t) in spaces() {
+        for (p, o) in &run(&t, Strategy::Exhaustive).front.points {
+            for len in 1..14 {
+                let Bound::AtLeast(low) = t.lower_bound(&Partial::new(t.space(), &p.indices()[..len])) else {
+                    panic!("{name}: {} has no bound at {len}", t.space().describe(p));
+                };
+                for goal in Goal::defaults() {
+                    assert!(goal.cost(&low) <= goal.cost(o), "{name} {goal} at {len}: {low:?} {o:?}");
+                }
+            }
+        }
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let cases = (proptest::collection::vec(any::<u32>(), 14), 1usize..14);
         runner
@@ -291,7 +301,7 @@ fn roomy(graph: &ModelGraph, routing: Routing<'_>) -> TransformerSpec {
     base.vector = Some(VectorUnit { lanes: 16, row_latency: 20 });
     base.port.burst_latency = 30;
     let mut spec = TransformerSpec::new(base, vec![Workload::new(graph, &[routing]).unwrap()]);
-    spec.limits.ceilings = Fractions { lut: 1e3, ff: 1e3, ramb18: 1e3, uram: 1e3, dsp: 1e3 };
+    spec.limits.ceilings = Fractions { lut: 1e6, ff: 1e6, ramb18: 1e6, uram: 1e6, dsp: 1e6 };
     spec.fabric.clock_derate = 1.0;
     let by =
         |prefetch, granularity, first_load| MoeSchedule::ExpertByExpert { prefetch, granularity, first_load };
@@ -519,7 +529,7 @@ fn a_search_that_ends_early_says_so_and_how_much_is_unexplored() {
     let t = dense();
     for strategy in [Strategy::Exhaustive, Strategy::BranchAndBound, Strategy::Random { n: 1_000_000 }] {
         // Bounds leave so little that only a small budget cuts them short.
-        let budget = if strategy == Strategy::BranchAndBound { 400 } else { 10_000 };
+        let budget = if strategy == Strategy::BranchAndBound { 150 } else { 10_000 };
         let found = explore(t.space(), &t, &strategy, Budget::evaluations(budget), 0).unwrap();
         println!("{found}");
         assert_eq!(found.ended, Ended::Evaluations);

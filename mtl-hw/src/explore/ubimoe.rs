@@ -3,7 +3,7 @@
 use super::exhaustive::random_point;
 use super::objectives::TwoStage;
 use super::rng::stream;
-use super::search::{Ended, Found, Run};
+use super::search::{Ended, Found, Run, Visit};
 use super::space::Point;
 use crate::{HwError, Result};
 use rand::RngExt;
@@ -54,9 +54,15 @@ pub(super) fn ubimoe(run: &Run<'_>) -> Result<(Found, Ended)> {
         }
         let mut rng = stream(run.seed, "ubimoe", step as u64);
         let mut search = Search { run, stages, rng: &mut rng };
-        for point in search.designs(base)? {
-            if run.left(&found) > 0 {
-                found.visit(run, &point)?;
+        for alternatives in search.designs(base)? {
+            // The heuristic only looks at multipliers: memory may ask for a smaller linear part.
+            for point in alternatives {
+                if run.left(&found) == 0 {
+                    break;
+                }
+                if let Visit::Feasible(_) = found.visit(run, &point)? {
+                    break;
+                }
             }
         }
         run.report(&found);
@@ -77,8 +83,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The designs that the heuristic proposes for one base point, best first.
-    fn designs(&mut self, base: &Point) -> Result<Vec<Point>> {
+    /// For each stage the designs to try in turn, the proposal of the heuristic first.
+    fn designs(&mut self, base: &Point) -> Result<Vec<Vec<Point>>> {
         let mut linear = self.linear_parts(base)?;
         // Stage 1: all multipliers for the linear part.
         linear.retain(|p| p.dsp <= 1.0);
@@ -97,15 +103,17 @@ impl Search<'_> {
         let mut designs = Vec::new();
         if best.cycles / attention.cycles >= 1.0 {
             // Attention keeps up: the linear part takes every multiplier that is left.
-            if let Some(part) = linear.iter().rev().find(|p| p.dsp + attention.dsp <= 1.0) {
-                designs.push(self.join(&attention.point, &part.point));
-            }
+            let fits = linear.partition_point(|p| p.dsp + attention.dsp <= 1.0);
+            designs.push(self.from_largest(&attention, linear.get(..fits).unwrap_or_default()));
         }
         // Stage 2: the smallest linear part that just matches attention; frees multipliers.
         let first = linear.partition_point(|p| p.cycles > attention.cycles);
-        let matched = linear.get(first).unwrap_or(&best);
-        designs.push(self.join(&attention.point, &matched.point));
+        designs.push(self.from_largest(&attention, linear.get(..=first).unwrap_or(&linear)));
         Ok(designs)
+    }
+
+    fn from_largest(&self, attention: &Part, linear: &[Part]) -> Vec<Point> {
+        linear.iter().rev().map(|part| self.join(&attention.point, &part.point)).collect()
     }
 
     /// The attention dimensions of one point with all others of another.

@@ -209,17 +209,20 @@ impl Transformer {
             }));
         }
         lower.used = used.unwrap_or_default();
+        // Wider words can take fewer block memories: every open width counts.
+        let dims = &self.spec.dims;
+        let activations = u64::from(open.activation_kib) * 1024;
         let mut memories: Option<(u64, u64)> = None;
-        for schedule in &open.schedules {
-            let weights = self.weight_store(plan, *schedule, open.bits.1, open.weight_kib.0)?;
-            for storage in &open.storages {
-                let (b, u) = self.memories(
-                    &linear,
-                    open.bits,
-                    (u64::from(open.activation_kib) * 1024, weights),
-                    *storage,
-                )?;
-                memories = Some(memories.map_or((b, u), |(x, y)| (x.min(b), y.min(u))));
+        for &weight in dims.weight_bits.get(open.weight_widths.clone()).unwrap_or_default() {
+            let stores = open.schedules.iter();
+            let stores = stores.map(|&s| self.weight_store(plan, s, weight, open.weight_kib.0));
+            let store = stores.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0);
+            for &activation in dims.activation_bits.get(open.activation_widths.clone()).unwrap_or_default() {
+                for &storage in &open.storages {
+                    let (b, u) =
+                        self.memories(&linear, (activation, weight), (activations, store), storage)?;
+                    memories = Some(memories.map_or((b, u), |(x, y)| (x.min(b), y.min(u))));
+                }
             }
         }
         if let Some((ramb18, uram)) = memories {

@@ -11,6 +11,8 @@ use std::fmt;
 const EXHAUSTIVE: u128 = 1_000_000;
 /// Shares β of the decoders' full cost that decoders may get; below all of them they run at their narrowest.
 const BETAS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+/// Steps by which encoder (in quarters of the way to its widest) and decoders (by index of β) grow in turn.
+const LEVELS: [(usize, usize); 9] = [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4)];
 
 /// Most that a network may cost; its unit must be that of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -236,6 +238,10 @@ fn check_preferences(preferences: &[f64], tasks: usize) -> Result<()> {
     Ok(())
 }
 
+fn beta_at(level: usize) -> f64 {
+    LEVELS.get(level).and_then(|l| BETAS.get(l.1)).copied().unwrap_or(1.0)
+}
+
 /// Decoders for one β, and the widest encoder to consider.
 struct Plan {
     beta: f64,
@@ -270,28 +276,25 @@ impl Search<'_> {
             BetaRule::Fixed(beta) => Err(HwError::config("beta", "in [0, 1]", beta)),
             BetaRule::Best => Ok(BETAS.iter().map(|&beta| plan(beta, &widest, &narrowest)).collect()),
             BetaRule::Nested => {
-                let levels = BETAS.len();
-                let level = (0..levels).rev().find(|&l| self.affords(l)).unwrap_or(0);
-                let at = |l: usize| {
-                    let cap = if l + 1 < levels { self.encoder_at(l + 1) } else { widest.clone() };
-                    plan(BETAS.get(l).copied().unwrap_or(0.0), &cap, &self.encoder_at(l))
-                };
+                let level = (0..LEVELS.len()).rev().find(|&l| self.affords(l)).unwrap_or(0);
+                // Encoders up to the next level's: what that level offers then is at least as wide in every part.
+                let at = |l: usize| plan(beta_at(l), &self.encoder_at(l + 1), &self.encoder_at(l));
                 // The first that holds a network of known score; with complete scores that is the first.
                 Ok((0..=level).rev().map(at).collect())
             }
         }
     }
 
-    /// The encoder whose stages are all `level` quarters of the way to their widest.
+    /// The encoder of a level; the widest beyond the last.
     fn encoder_at(&self, level: usize) -> Vec<usize> {
-        let top = BETAS.len() - 1;
-        self.space.encoder.iter().map(|l| l.len().saturating_sub(1) * level / top).collect()
+        let quarters = LEVELS.get(level).map_or(4, |l| l.0);
+        self.space.encoder.iter().map(|l| l.len().saturating_sub(1) * quarters / 4).collect()
     }
 
     /// Whether the budget covers the level's encoder and decoders whatever the preferences. Decoders cost at most their
     /// share, plus the narrowest for those whose share buys nothing.
     fn affords(&self, level: usize) -> bool {
-        let Some(&beta) = BETAS.get(level) else { return false };
+        let beta = beta_at(level);
         let last = self.widest_last();
         let narrow: f64 = self.costs.decoders_cost(last, &self.space.narrowest().decoders);
         let full = self.full_decoders();
@@ -308,14 +311,16 @@ impl Search<'_> {
     }
 
     /// For each task the widest decoder within its share r·β·Σ of full decoders, all behind the widest encoder: so the
-    /// allocation does not depend on the encoder that is found.
+    /// allocation does not depend on the encoder that is found. Widths that cost no more than the narrowest are free.
     fn decoders(&self, beta: f64) -> Vec<usize> {
         let last = self.widest_last();
         let pool = beta * self.full_decoders();
+        let cost = |task: usize, encoder: usize, w: usize| self.costs.decoder(task, encoder, w);
         let tasks = self.space.decoders.iter().zip(&self.query.preferences).enumerate();
         tasks
             .map(|(task, (widths, r))| {
-                let fits = |&w: &usize| self.costs.decoder(task, last, w) <= r * pool;
+                let free = |w: usize| (0..=last).all(|e| cost(task, e, w) <= cost(task, e, 0));
+                let fits = |&w: &usize| cost(task, last, w) <= r * pool || free(w);
                 (0..widths.len()).rev().find(fits).unwrap_or(0)
             })
             .collect()
