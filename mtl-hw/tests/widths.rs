@@ -1,5 +1,5 @@
 //! Budget to width: monotonicity, budgets, methods against each other, tables.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 use mtl_hw::cost::engine::{Dataflow, Engine, Systolic};
 use mtl_hw::explore::width::{

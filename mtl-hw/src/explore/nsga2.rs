@@ -79,6 +79,9 @@ impl Individual {
     }
 }
 
+/// What one worker found, and what each of its points told.
+type Visits = (Found, Vec<(Point, Visit)>);
+
 /// Constraint domination: feasible before infeasible, then smaller violation, then Pareto dominance.
 fn beats(a: &Individual, b: &Individual) -> bool {
     match (&a.visit, &b.visit) {
@@ -161,7 +164,7 @@ impl Search<'_> {
         fresh.dedup();
         fresh.truncate(usize::try_from(self.run.left(&self.found)).unwrap_or(usize::MAX));
         let run = self.run;
-        let parts: Vec<Result<(Found, Vec<(Point, Visit)>)>> = fresh
+        let parts: Vec<Result<Visits>> = fresh
             .par_chunks(16)
             .map(|chunk| {
                 let mut part = Found::new(run.goals.len());

@@ -104,15 +104,15 @@ impl Search<'_> {
         if best.cycles / attention.cycles >= 1.0 {
             // Attention keeps up: the linear part takes every multiplier that is left.
             let fits = linear.partition_point(|p| p.dsp + attention.dsp <= 1.0);
-            designs.push(self.from_largest(&attention, linear.get(..fits).unwrap_or_default()));
+            designs.push(self.largest_first(&attention, linear.get(..fits).unwrap_or_default()));
         }
         // Stage 2: the smallest linear part that just matches attention; frees multipliers.
         let first = linear.partition_point(|p| p.cycles > attention.cycles);
-        designs.push(self.from_largest(&attention, linear.get(..=first).unwrap_or(&linear)));
+        designs.push(self.largest_first(&attention, linear.get(..=first).unwrap_or(&linear)));
         Ok(designs)
     }
 
-    fn from_largest(&self, attention: &Part, linear: &[Part]) -> Vec<Point> {
+    fn largest_first(&self, attention: &Part, linear: &[Part]) -> Vec<Point> {
         linear.iter().rev().map(|part| self.join(&attention.point, &part.point)).collect()
     }
 

@@ -1,7 +1,8 @@
 //! Costs of transformer accelerators.
 use super::bounds::EngineBounds;
-use super::design::{self, DesignDims, Linear, Storage};
-use super::fabric::{Activity, EnergyModel, FabricModel, Limits, Used};
+use super::design::{self, Linear, Storage};
+use super::fabric::{Activity, Used};
+use super::spec::TransformerSpec;
 use super::tables::{Plan, Table};
 use super::workload::Workload;
 use crate::cost::{Accelerator, Granularity, MoeSchedule};
@@ -12,57 +13,6 @@ use crate::{HwError, Result};
 
 /// Most numbers in the tables: 512 MiB.
 const MAX_TABLE: u128 = 1 << 26;
-
-/// Everything that defines an evaluator.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TransformerSpec {
-    /// Board, gate and vector units, port width, bandwidth share; engine, clock, ports, precision and schedule are replaced by
-    /// those of the point.
-    pub base: Accelerator,
-    /// Networks to choose from; one for a pure hardware search.
-    pub workloads: Vec<Workload>,
-    /// Values of the parameters.
-    pub dims: DesignDims,
-    /// Constraints.
-    pub limits: Limits,
-    /// Logic estimate.
-    pub fabric: FabricModel,
-    /// Energy estimate.
-    pub energy: EnergyModel,
-    /// With a separate attention engine, one image's attention overlaps another image's linear layers, as in UbiMoE: latency
-    /// then is the interval between images, the larger of both parts.
-    pub overlap_images: bool,
-    /// Tabulates the cost vectors of all configurations first; without, every point is computed from the formulas.
-    pub memoise: bool,
-}
-
-impl TransformerSpec {
-    /// A specification with default parameters, limits and models.
-    #[must_use]
-    pub fn new(base: Accelerator, workloads: Vec<Workload>) -> Self {
-        Self {
-            base,
-            workloads,
-            dims: DesignDims::default(),
-            limits: Limits::default(),
-            fabric: FabricModel::default(),
-            energy: EnergyModel::default(),
-            overlap_images: false,
-            memoise: true,
-        }
-    }
-
-    /// Builds the evaluator.
-    ///
-    /// # Errors
-    ///
-    /// [`HwError::Config`] naming the value: no workload, an empty dimension, a clock or a number of ports that the board does
-    /// not have, tables too large to hold; [`HwError::NeedsTrace`] for an expert cache without token order;
-    /// [`HwError::Overflow`] beyond 64 bits.
-    pub fn build(self) -> Result<Transformer> {
-        Transformer::new(self)
-    }
-}
 
 /// Evaluator of accelerators for vision transformers, sharing the formulas of [`crate::cost`].
 ///
@@ -121,7 +71,7 @@ fn pick<T: Copy>(list: &[T], index: u32) -> Result<T> {
 }
 
 impl Transformer {
-    fn new(spec: TransformerSpec) -> Result<Self> {
+    pub(super) fn new(spec: TransformerSpec) -> Result<Self> {
         spec.base.validate().map_err(|e| e.within("base"))?;
         spec.limits.validate()?;
         spec.fabric.validate()?;

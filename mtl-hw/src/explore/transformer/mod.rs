@@ -11,10 +11,12 @@ mod evaluator;
 mod fabric;
 mod moe;
 mod seeds;
+mod spec;
 mod tables;
 mod workload;
 
 pub use design::{DesignDims, EngineKind, Storage};
-pub use evaluator::{Transformer, TransformerSpec};
+pub use evaluator::Transformer;
 pub use fabric::{EnergyModel, FabricModel, Limits};
+pub use spec::TransformerSpec;
 pub use workload::Workload;
