@@ -49,9 +49,9 @@ impl TransformerSpec {
     ///
     /// # Errors
     ///
-    /// [`HwError::Config`] naming the value: no workload, an empty dimension, a clock or a number of ports that the board does
-    /// not have, tables too large to hold; [`HwError::NeedsTrace`] for an expert cache without token order;
-    /// [`HwError::Overflow`] beyond 64 bits.
+    /// [`HwError::Config`](crate::HwError::Config) naming the value: no workload, an empty dimension, a clock or a number of ports that the board does
+    /// not have, tables too large to hold; [`HwError::NeedsTrace`](crate::HwError::NeedsTrace) for an expert cache without token order;
+    /// [`HwError::Overflow`](crate::HwError::Overflow) beyond 64 bits.
     pub fn build(self) -> Result<Transformer> {
         Transformer::new(self)
     }
