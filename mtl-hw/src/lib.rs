@@ -38,6 +38,7 @@
 
 pub mod cost;
 mod error;
+pub mod explore;
 pub mod graph;
 mod math;
 pub mod platform;
