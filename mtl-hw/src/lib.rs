@@ -38,13 +38,16 @@
 
 pub mod cost;
 mod error;
+pub mod explore;
 pub mod graph;
 mod math;
 pub mod platform;
 pub mod plot;
+pub mod power;
 pub mod presets;
 pub mod routing;
 pub mod sim;
 mod text;
+pub mod validation;
 
 pub use error::{HwError, Result};

@@ -160,3 +160,55 @@ fn bad_accelerators_name_the_key() {
     let error = Analytical.model(&graph, &cached, Routing::Histogram(&histogram)).unwrap_err();
     insta::assert_snapshot!(error, @"layer `blk.1`: an expert cache depends on token order; give a routing trace instead of a histogram");
 }
+
+#[test]
+fn any_sequence_of_tasks_costs_its_frames_and_nothing_more() {
+    use mtl_hw::graph::{MoeSpec, VitHead, VitSpec};
+    let spec = VitSpec {
+        image: [512, 512],
+        moe: Some(MoeSpec { gates: 2, ..MoeSpec::default() }),
+        heads_out: vec![VitHead::task(0, 21), VitHead::task(1, 21)],
+        ..VitSpec::small()
+    };
+    let graph = spec.graph().unwrap();
+    let cycles = |task| report(&graph.for_task(task), MoeSchedule::reordered()).cycles;
+    // Balanced traces: the same frame for either task, so a sequence costs the number of its frames.
+    assert_eq!(cycles(0), cycles(1));
+    // With fewer active experts, only their loads and the rounding of cycles differ.
+    let accelerator = zcu104_m3vit().unwrap();
+    let mut few = [0u64; 16];
+    few[..4].fill(1025);
+    let skewed = Analytical.model(&graph.for_task(0), &accelerator, Routing::Histogram(&few)).unwrap();
+    assert!(skewed.cycles.abs_diff(cycles(0)) <= 6 * 2 * 16);
+    assert!(skewed.weight_bytes < report(&graph.for_task(0), MoeSchedule::reordered()).weight_bytes);
+}
+
+#[test]
+fn more_experts_cost_only_their_gate_while_queues_are_long() {
+    use mtl_hw::graph::{MoeSpec, VitSpec};
+    let at = |experts: u32, schedule| {
+        let moe = MoeSpec { experts, ..MoeSpec::default() };
+        let spec = VitSpec {
+            image: [512, 512],
+            heads: 12,
+            heads_out: Vec::new(),
+            moe: Some(moe),
+            ..VitSpec::small()
+        };
+        report(&spec.graph().unwrap(), schedule)
+    };
+    let base = at(4, MoeSchedule::reordered());
+    // 1025 · 4 / 64 = 64 tokens per expert, above the break-even of 48.
+    for experts in [8, 16, 32, 64] {
+        let more = at(experts, MoeSchedule::reordered());
+        // The gate takes 5 cycles per token whatever E is; what is left is rounding of each expert's cycles.
+        assert!(more.cycles.abs_diff(base.cycles) <= 6 * 2 * u64::from(experts), "{experts}");
+        for layer in more.layers.iter().filter_map(|l| l.moe) {
+            assert_eq!(layer.steady_cycles, layer.compute_cycles, "{experts}: a load is exposed");
+        }
+    }
+    let short = at(256, MoeSchedule::reordered());
+    assert!(short.layers.iter().any(|l| l.bound == Bound::ExpertLoad));
+    let resident = |experts| at(experts, MoeSchedule::AllResident).memory.total_bytes;
+    assert_eq!(resident(64) - resident(32), 2 * (resident(32) - resident(16)));
+}

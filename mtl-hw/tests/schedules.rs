@@ -3,15 +3,15 @@
 
 use mtl_hw::cost::engine::{Engine, Tile};
 use mtl_hw::cost::ping_pong::Step;
-use mtl_hw::cost::{Accelerator, CostModel, FirstLoad, Granularity, MoeSchedule, WeightPort};
-use mtl_hw::graph::{ModelGraph, MoeBlocks, MoeShape, MoeSpec, VitHead, VitSpec};
+use mtl_hw::cost::{Accelerator, Analytical, CostModel, FirstLoad, Granularity, MoeSchedule, WeightPort};
+use mtl_hw::graph::{ModelGraph, MoeShape, VitHead, VitSpec};
 use mtl_hw::plot::{Gantt, TimeUnit};
-use mtl_hw::presets::zcu104_m3vit;
+use mtl_hw::presets::{by_name, m3vit_tiny_cityscapes, names, zcu102_edge_moe, zcu104_m3vit};
 use mtl_hw::routing::{
     LayerRouting, MergedQueues, Routing, RoutingTrace, TraceHeader, TraceLayer, TraceRecord,
 };
 use mtl_hw::sim::{
-    EventSim, ExpertOrder, Job, LayerSim, Predictor, SimOptions, SwitchCost, expert_order, makespan,
+    EventSim, ExpertOrder, Job, LayerSim, Overlap, Predictor, SimOptions, SwitchCost, expert_order, makespan,
     prefetch_gap,
 };
 use serde_json::Value;
@@ -105,15 +105,7 @@ fn m3vit_reordering_loads_12_experts_instead_of_258() {
 
 /// A tiny two-task M³ViT as Edge-MoE runs it, all MoE blocks routed as the golden block.
 fn edge_network() -> (ModelGraph, RoutingTrace) {
-    let spec = VitSpec {
-        name: "m3vit-tiny".to_owned(),
-        image: [128, 256],
-        heads: 3,
-        moe: Some(MoeSpec { experts: 16, top_k: 2, hidden: 384, gates: 2, blocks: MoeBlocks::Odd }),
-        heads_out: Vec::new(),
-        ..VitSpec::tiny()
-    };
-    let graph = spec.graph().unwrap();
+    let graph = m3vit_tiny_cityscapes().unwrap();
     let (_, traces) = edge_moe();
     let layers = graph.moe_layers().map(|(id, s)| TraceLayer {
         id,
@@ -139,6 +131,44 @@ fn the_whole_network_is_faster_reordered() {
     let ms = |s| EventSim::default().model(&graph, &narrow(s), routing).unwrap().latency_ms();
     let (reordered, uncached) = (ms(per_matrix(FirstLoad::AfterGate)), ms(UNCACHED));
     insta::assert_snapshot!(format!("{reordered:.3} ms, {uncached:.3} ms, {:.2}", uncached / reordered), @"12.079 ms, 106.057 ms, 8.78");
+}
+
+#[test]
+fn every_preset_simulates_to_its_closed_form_behind_barriers() {
+    let (graph, trace) = edge_network();
+    let routing = Routing::Trace { trace: &trace, image: 0, task: 0 };
+    let options = SimOptions { overlap: Overlap::Barrier, ..SimOptions::default() };
+    for name in names() {
+        let accelerator = by_name(name).unwrap();
+        let closed = Analytical.model(&graph, &accelerator, routing).unwrap();
+        let run = EventSim::default().simulate(&graph, &accelerator, routing, options).unwrap().report;
+        match &accelerator.off_chip {
+            Some(design) if design.overlap_halves => assert!(run.cycles > closed.cycles, "{name}"),
+            Some(_) => assert_eq!(run, closed, "{name}"),
+            // The closed form lets loads of the next layer use gaps between those of experts.
+            None => assert!(run.cycles >= closed.cycles && run.cycles < closed.cycles * 101 / 100, "{name}"),
+        }
+        let free = EventSim::default().model(&graph, &accelerator, routing).unwrap();
+        assert!(free.cycles <= run.cycles, "{name}");
+    }
+}
+
+#[test]
+fn edge_moe_simulates_within_12_percent_of_its_measured_latency() {
+    let (graph, trace) = edge_network();
+    let ms = |task, schedule: Option<MoeSchedule>| {
+        let mut accelerator = zcu102_edge_moe().unwrap();
+        accelerator.schedule = schedule.unwrap_or(accelerator.schedule);
+        let routing = Routing::Trace { trace: &trace, image: 0, task };
+        EventSim::default().model(&graph, &accelerator, routing).unwrap().latency_ms()
+    };
+    for task in 0..2 {
+        assert!((ms(task, None) / 34.64 - 1.0).abs() < 0.12, "{}", ms(task, None));
+    }
+    insta::assert_snapshot!(format!("{:.2} {:.2} {:.2}", ms(0, None), ms(1, None), ms(0, Some(UNCACHED)) / ms(0, None)), @"31.16 31.90 4.09");
+    // Its kernels are not split into experts, so a layer by itself is refused rather than costed without its tokens.
+    let accelerator = zcu102_edge_moe().unwrap();
+    insta::assert_snapshot!(LayerSim::new("blk.1", &EDGE, &accelerator, SimOptions::default()).unwrap_err(), @"`off_chip` must be absent for a layer by itself, since its kernels are not split into experts, but is that of `zcu102-edge-moe`");
 }
 
 #[test]

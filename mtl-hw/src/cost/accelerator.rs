@@ -1,8 +1,11 @@
 //! An accelerator: engines, port, precision, schedule and power on a board.
-use super::engine::Engine;
+use super::dram::memory_cycles;
+use super::engine::{AttentionEngine, Engine};
+use super::off_chip::OffChip;
 use super::{MoeSchedule, WeightPort};
 use crate::math::{bytes, positive, positive_float, product, sum};
 use crate::platform::Platform;
+use crate::power::PowerModel;
 use crate::{HwError, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -48,38 +51,6 @@ impl VectorUnit {
     }
 }
 
-/// Power while an image is processed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum PowerModel {
-    /// One number whatever runs: energy is latency times this.
-    Constant {
-        /// Power in watts.
-        watts: f64,
-        /// Where the number is from.
-        source: String,
-    },
-}
-
-impl PowerModel {
-    /// Average power in watts.
-    #[must_use]
-    pub fn watts(&self) -> f64 {
-        match self {
-            Self::Constant { watts, .. } => *watts,
-        }
-    }
-}
-
-impl fmt::Display for PowerModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Constant { watts, source } => write!(f, "constant {watts} W ({source})"),
-        }
-    }
-}
-
 /// What the numbers that an accelerator yields can be compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -105,7 +76,8 @@ impl fmt::Display for Provenance {
     }
 }
 
-/// An accelerator for transformer encoders whose activations stay on chip and whose weights stream in.
+/// An accelerator for transformer encoders. Weights stream in; activations stay on chip, or travel through off-chip memory
+/// between kernels.
 ///
 /// Start from a [preset](crate::presets) and change fields; [`Accelerator::validate`] runs before every use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +91,12 @@ pub struct Accelerator {
     pub clock_mhz: f64,
     /// Engine for all matrix products.
     pub engine: Engine,
+    /// Engine for the products of attention; absent when the matrix engine computes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<AttentionEngine>,
+    /// How activations travel through off-chip memory; absent when they stay on chip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_chip: Option<OffChip>,
     /// Gate unit.
     pub gate: GateUnit,
     /// Vector unit; absent when its work is taken to be hidden in the matrix pipeline.
@@ -197,7 +175,25 @@ impl Accelerator {
                 return Err(HwError::config(field, "from 1 to 64", bits));
             }
         }
-        positive_float("power.watts", self.power.watts()).map(drop)
+        if let Some(attention) = &self.attention {
+            positive("attention.queries", attention.queries.into())?;
+            positive("attention.lanes", attention.lanes.into())?;
+        }
+        if let Some(design) = &self.off_chip {
+            design
+                .master
+                .validate(self.precision.activation_bits)
+                .map_err(|e| e.within("off_chip.master"))?;
+            if design.master.port_bits > memory.port_bits {
+                let must =
+                    format!("at most {}, the width of a port of {}", memory.port_bits, self.platform.name);
+                return Err(HwError::config("off_chip.master.port_bits", must, design.master.port_bits));
+            }
+            if let Some(own) = &design.projections {
+                own.get().gemm_cycles(1, 1, 1).map_err(|e| e.within("off_chip.projections"))?;
+            }
+        }
+        self.power.validate()
     }
 
     /// Bytes of `params` weights.
@@ -210,11 +206,8 @@ impl Accelerator {
         if bytes == 0 {
             return Ok(0);
         }
-        let bandwidth = (self.platform.peak_bytes_per_s() as f64 * self.dram_efficiency).round() as u64;
-        let bandwidth = positive("effective bandwidth in bytes per second", bandwidth)?;
-        let memory = (u128::from(bytes) * u128::from(self.clock_hz())).div_ceil(u128::from(bandwidth));
         let memory =
-            u64::try_from(memory).map_err(|_| HwError::Overflow { what: "load cycles".to_owned() })?;
+            memory_cycles(bytes, self.clock_hz(), self.platform.peak_bytes_per_s(), self.dram_efficiency)?;
         Ok(self.port.cycles(bytes, 1)?.max(memory))
     }
 }

@@ -1,10 +1,14 @@
 //! The closed-form cost model: layers in sequence, weights prefetched one layer ahead.
 use super::report::{Bound, LayerCost, Report};
-use super::{Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, moe_cost};
+use super::{
+    Accelerator, CostModel, FirstLoad, GateUnit, MemoryPlan, MoeSchedule, estimate_resources, moe_cost,
+    off_chip,
+};
 use crate::Result;
-use crate::graph::{ModelGraph, Node, Op};
+use crate::graph::{ModelGraph, Node, Op, OpKind, Part};
 use crate::math::{product, sum};
 use crate::platform::Resources;
+use crate::power::OperatingPoint;
 use crate::routing::Routing;
 
 /// Closed forms, layer by layer.
@@ -29,12 +33,17 @@ impl CostModel for Analytical {
     fn model(&self, graph: &ModelGraph, accelerator: &Accelerator, routing: Routing<'_>) -> Result<Report> {
         graph.validate()?;
         accelerator.validate()?;
-        let prefix_rows = if accelerator.embed_prefix_rows { prefix_tokens(graph) } else { 0 };
-        let mut pipeline = Pipeline { accelerator, routing, prefix_rows, credit: 0 };
-        let layers = graph.nodes.iter().map(|n| pipeline.layer(n)).collect::<Result<Vec<_>>>()?;
+        let layers = match &accelerator.off_chip {
+            Some(design) => off_chip::layers(graph, accelerator, design, routing)?,
+            None => {
+                let prefix_rows = if accelerator.embed_prefix_rows { prefix_tokens(graph) } else { 0 };
+                let mut pipeline = Pipeline { accelerator, routing, prefix_rows, credit: 0 };
+                graph.nodes.iter().map(|n| pipeline.layer(n)).collect::<Result<Vec<_>>>()?
+            }
+        };
         let memory = MemoryPlan::of(graph, accelerator)?;
-        let resources =
-            Resources { dsp: multipliers(accelerator)?, ..memory.resources(&accelerator.platform)? };
+        let resources = estimate_resources(graph, accelerator)?;
+        let power = accelerator.power.at(operating_point(graph, accelerator, &layers, resources, routing)?);
         Ok(Report {
             model: graph.name.clone(),
             accelerator: accelerator.name.clone(),
@@ -47,7 +56,7 @@ impl CostModel for Analytical {
             layers,
             fit: accelerator.platform.check(&resources),
             memory,
-            power: accelerator.power.clone(),
+            power,
         })
     }
 }
@@ -57,13 +66,51 @@ fn prefix_tokens(graph: &ModelGraph) -> u64 {
     graph.nodes.iter().find_map(prefix).unwrap_or(0)
 }
 
-fn multipliers(accelerator: &Accelerator) -> Result<u64> {
-    let precision = accelerator.precision;
-    let each = accelerator
-        .platform
-        .dsp_kind
-        .blocks_per_multiply(precision.activation_bits, precision.weight_bits)?;
-    product("dsp", &[accelerator.engine.get().peak_macs()?, each])
+/// What the design draws power for: resources at work while a unit computes, and all off-chip traffic.
+fn operating_point(
+    graph: &ModelGraph,
+    accelerator: &Accelerator,
+    layers: &[LayerCost],
+    resources: Resources,
+    routing: Routing<'_>,
+) -> Result<OperatingPoint> {
+    let cycles = sum("cycles", layers.iter().map(|l| l.cycles))?.max(1);
+    let weights = sum("weight bytes", layers.iter().map(|l| l.weight_bytes))?;
+    let activations = match &accelerator.off_chip {
+        Some(design) => {
+            let kernels = off_chip::kernels(graph, accelerator, design, routing)?;
+            sum("activation bytes", kernels.iter().map(|k| k.activation_bytes))?
+        }
+        None => 0,
+    };
+    let seconds = cycles as f64 / accelerator.clock_hz() as f64;
+    Ok(OperatingPoint {
+        clock_hz: accelerator.clock_hz(),
+        resources,
+        activity: activity(accelerator, layers, cycles)?,
+        dram_bytes_per_s: sum("bytes", [weights, activations])? as f64 / seconds,
+    })
+}
+
+/// Share of all multipliers that is at work, averaged over `cycles`.
+fn activity(accelerator: &Accelerator, layers: &[LayerCost], cycles: u64) -> Result<f64> {
+    let engine = accelerator.engine.get().peak_macs()?;
+    let own = accelerator.off_chip.as_ref().and_then(|d| d.projections.as_ref());
+    let projections = own.map_or(Ok(0), |e| e.get().peak_macs())?;
+    let attention = accelerator.attention.as_ref().map_or(0, |a| a.peak_macs());
+    let fused = accelerator.off_chip.as_ref().is_some_and(|d| d.fused_attention);
+    let (mut busy, all) = (0.0, engine as f64 + projections as f64 + 2.0 * attention as f64);
+    for l in layers {
+        let units = match l.kind {
+            OpKind::AttentionScores | OpKind::AttentionValues if attention > 0 => {
+                attention * if fused { 2 } else { 1 }
+            }
+            OpKind::Gemm if l.part == Part::Attention && projections > 0 => projections,
+            _ => engine,
+        };
+        busy += l.compute_cycles as f64 * units as f64;
+    }
+    Ok((busy / (all * cycles as f64)).min(1.0))
 }
 
 /// The state between layers: cycles in which the port was free to prefetch.
@@ -148,6 +195,15 @@ impl Pipeline<'_> {
                 engine.gemm_cycles(rows, product("inner", &[patch, patch, channels])?, dim)?
             }
             Op::Gemm { rows, inner, cols, .. } => engine.gemm_cycles(rows, inner, cols)?,
+            Op::AttentionScores { heads, queries, keys, head_dim }
+            | Op::AttentionValues { heads, queries, keys, head_dim }
+                if self.accelerator.attention.is_some() && queries == keys =>
+            {
+                match &self.accelerator.attention {
+                    Some(unit) => unit.product_cycles(queries, product("dim", &[heads, head_dim])?)?,
+                    None => 0,
+                }
+            }
             Op::AttentionScores { heads, queries, keys, head_dim } => {
                 engine.batched_cycles(heads, queries, head_dim, keys)?
             }

@@ -34,13 +34,20 @@ struct Largest {
 impl MemoryPlan {
     /// The buffers of a graph on an accelerator.
     ///
-    /// The dense feed-forward buffer doubles as the expert buffer where experts need no more room than it has.
+    /// The dense feed-forward buffer doubles as the expert buffer where experts need no more room than it has. Where
+    /// activations travel through off-chip memory, only single tokens and two matrices of weights are on chip.
     ///
     /// # Errors
     ///
     /// [`HwError::Overflow`](crate::HwError::Overflow) beyond 64 bits.
     pub fn of(graph: &ModelGraph, accelerator: &Accelerator) -> Result<Self> {
         let mut plan = Self { parts: Vec::new(), total_bytes: 0 };
+        if let Some(design) = &accelerator.off_chip {
+            for (name, bytes) in super::resources::off_chip_buffers(graph, accelerator, design)? {
+                plan.push(name, bytes)?;
+            }
+            return Ok(plan);
+        }
         let weights = |n: u64| accelerator.weight_bytes(n);
         let ffn = largest(graph, Part::FeedForward)?;
         let (ffn_weights, ffn_biases) = (weights(ffn.weights)?, weights(ffn.biases)?);

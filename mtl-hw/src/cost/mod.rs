@@ -3,19 +3,28 @@
 //! All times are integer cycles until the last conversion to seconds and joules.
 mod accelerator;
 mod analytical;
+pub mod dram;
 pub mod engine;
+pub mod hls;
 mod memory;
+pub mod numerics;
+pub mod off_chip;
 pub mod ping_pong;
 mod port;
 mod report;
+mod resources;
+pub mod roofline;
 mod schedule;
+pub mod tiling;
 mod traffic;
 
-pub use accelerator::{Accelerator, GateUnit, PowerModel, Precision, Provenance, VectorUnit};
+pub use crate::power::PowerModel;
+pub use accelerator::{Accelerator, GateUnit, Precision, Provenance, VectorUnit};
 pub use analytical::Analytical;
 pub use memory::{MemoryPart, MemoryPlan};
 pub use port::WeightPort;
 pub use report::{Bound, LayerCost, Report, Totals};
+pub use resources::{LutModel, estimate_resources};
 pub use schedule::{FirstLoad, Granularity, MoeCost, MoeSchedule, moe_cost};
 pub use traffic::{ExpertActivationTraffic, expert_activation_traffic};
 

@@ -1,7 +1,7 @@
 //! The result of a cost model.
 use super::{MemoryPlan, MoeCost, PowerModel, Provenance};
 use crate::graph::{OpKind, Part};
-use crate::platform::FitReport;
+use crate::platform::{FitReport, Resource};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -20,7 +20,17 @@ pub enum Bound {
     Gate,
     /// Vector unit.
     Vector,
-    /// Nothing: the work is taken to be hidden in the matrix pipeline.
+    /// Reading activations from off-chip memory.
+    ActivationLoad,
+    /// Writing activations to off-chip memory.
+    Store,
+    /// A port narrower than the kernel's words.
+    Port,
+    /// The off-chip memory itself.
+    Memory,
+    /// Latency of bursts, divisions and roots.
+    Latency,
+    /// Nothing: the work is hidden in other work.
     Hidden,
 }
 
@@ -32,6 +42,11 @@ impl fmt::Display for Bound {
             Self::ExpertLoad => "expert load",
             Self::Gate => "gate",
             Self::Vector => "vector",
+            Self::ActivationLoad => "activation load",
+            Self::Store => "store",
+            Self::Port => "port",
+            Self::Memory => "memory",
+            Self::Latency => "latency",
             Self::Hidden => "hidden",
         })
     }
@@ -56,7 +71,7 @@ pub struct LayerCost {
     pub load_cycles: u64,
     /// The part of the loads that nothing hides.
     pub exposed_cycles: u64,
-    /// Cycles that the layer adds to the frame: compute and exposed loads.
+    /// Cycles that the layer adds to the frame: compute and exposed loads, or nothing when another layer hides all of it.
     pub cycles: u64,
     /// Bytes of weights loaded.
     pub weight_bytes: u64,
@@ -107,7 +122,7 @@ pub struct Report {
     pub layers: Vec<LayerCost>,
     /// On-chip buffers.
     pub memory: MemoryPlan,
-    /// The design against the board; LUTs and flip-flops are not estimated.
+    /// The design against the board. Flip-flops are not estimated, LUTs only where activations travel off chip.
     pub fit: FitReport,
     /// Power model behind the energy.
     pub power: PowerModel,
@@ -129,7 +144,7 @@ impl Report {
     /// Energy of one image in joules: latency times the power of [`Report::power`].
     #[must_use]
     pub fn energy_j(&self) -> f64 {
-        self.latency_s() * self.power.watts()
+        self.power.energy(self.latency_s()).0
     }
 
     /// Energy of one image in millijoules.
@@ -237,6 +252,12 @@ impl fmt::Display for Report {
             self.on_chip_mib(),
             self.weight_bytes as f64 / f64::from(1 << 20)
         )?;
-        write!(f, "{} (memory packed without loss; LUTs not estimated)", self.fit)
+        let estimated = self.fit.entries.iter().any(|e| e.resource == Resource::Lut);
+        let how = if estimated {
+            "memory packed by width; LUTs to a quarter at best"
+        } else {
+            "memory packed without loss; LUTs not estimated"
+        };
+        write!(f, "{} ({how})", self.fit)
     }
 }

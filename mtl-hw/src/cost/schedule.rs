@@ -124,12 +124,24 @@ pub fn moe_cost(
 }
 
 /// Expert loads as a fraction: the uniform expectation need not be whole.
-struct Loads {
+pub(crate) struct Loads {
     numerator: u64,
     denominator: u64,
 }
 
-fn cache_loads(layer: &str, shape: &MoeShape, cache: u32, routing: &LayerRouting<'_>) -> Result<Loads> {
+impl Loads {
+    /// `x` per load, rounded up.
+    pub(crate) fn scaled(&self, x: u64) -> Result<u64> {
+        Ok(product("expert loads", &[self.numerator, x])?.div_ceil(self.denominator))
+    }
+}
+
+pub(crate) fn cache_loads(
+    layer: &str,
+    shape: &MoeShape,
+    cache: u32,
+    routing: &LayerRouting<'_>,
+) -> Result<Loads> {
     let cache = u64::from(cache);
     if cache > shape.experts {
         return Err(HwError::config("schedule.cache_experts", format!("at most {}", shape.experts), cache));
@@ -191,14 +203,13 @@ impl ExpertCosts<'_> {
 
     fn token_by_token(&self, queues: &[u64], loads: Loads) -> Result<MoeCost> {
         let bytes = self.expert_bytes()?;
-        let scaled = |x: u64| Ok(product("expert loads", &[loads.numerator, x])?.div_ceil(loads.denominator));
         let (first, second) = self.compute(1)?;
         let compute = product("cycles", &[self.shape.pairs()?, sum("cycles", [first, second])?])?;
-        let load = scaled(self.accelerator.load_cycles(bytes)?)?;
+        let load = loads.scaled(self.accelerator.load_cycles(bytes)?)?;
         Ok(MoeCost {
             active_experts: queues.len() as u64,
-            expert_loads: scaled(1)?,
-            weight_bytes: scaled(bytes)?,
+            expert_loads: loads.scaled(1)?,
+            weight_bytes: loads.scaled(bytes)?,
             compute_cycles: compute,
             load_cycles: load,
             first_load_cycles: 0,

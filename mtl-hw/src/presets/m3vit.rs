@@ -34,6 +34,8 @@ pub fn zcu104_m3vit() -> Result<Accelerator> {
         precision: Precision { activation_bits: 16, weight_bits: 16 },
         schedule: MoeSchedule::reordered(),
         embed_prefix_rows: true,
+        attention: None,
+        off_chip: None,
         power: PowerModel::Constant { watts: 10.0, source: "a constant of the M³ViT paper".to_owned() },
         provenance: Provenance::ClosedFormEstimate,
     })

@@ -1,14 +1,27 @@
 //! Published accelerators and the models they were published with. A preset is one file and one row.
+mod edge_moe;
+mod heatvit;
 mod m3vit;
+mod ubimoe;
 
+pub(crate) use edge_moe::EDGE_MOE_WATTS;
+pub use edge_moe::{EDGE_MOE_QUEUES, m3vit_tiny_cityscapes, zcu102_edge_moe};
+pub use heatvit::zcu102_heatvit;
 pub use m3vit::{m3vit_small, vit_small_dense, zcu104_m3vit};
+pub use ubimoe::{u280_ubimoe, ubimoe, zcu102_ubimoe};
 
 use crate::cost::Accelerator;
 use crate::{Result, text};
 
 type Build = fn() -> Result<Accelerator>;
 
-const PRESETS: [(&str, Build); 1] = [("zcu104-m3vit", zcu104_m3vit)];
+const PRESETS: [(&str, Build); 5] = [
+    ("zcu104-m3vit", zcu104_m3vit),
+    ("zcu102-edge-moe", zcu102_edge_moe),
+    ("zcu102-ubimoe", zcu102_ubimoe),
+    ("u280-ubimoe", u280_ubimoe),
+    ("zcu102-heatvit", zcu102_heatvit),
+];
 
 /// Names of all presets.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -3,7 +3,8 @@ use super::moe::{Builder, ExpertTimes, SimOptions};
 use super::stage::{Network, Stage, Unit};
 use super::timeline::Timeline;
 use crate::Result;
-use crate::cost::{Accelerator, Analytical, Bound, CostModel, LayerCost, MoeSchedule, Report};
+use crate::cost::off_chip::{HiddenLoads, Kernel, OffChip, kernels};
+use crate::cost::{Accelerator, Analytical, Bound, CostModel, FirstLoad, LayerCost, MoeSchedule, Report};
 use crate::graph::{ModelGraph, MoeShape, Node, Op, OpKind};
 use crate::routing::{LayerRouting, Routing};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// buffers is free. With [`Overlap::Barrier`](super::Overlap::Barrier) a network without experts takes exactly the cycles
 /// of [`Analytical`], and fewer or as many without. With experts the closed form may lie on either side: it lets the next
 /// layer's weights use all gaps between loads of experts, where the port of the simulation keeps its order.
+///
+/// Where activations travel off chip, each kernel is one task, a MoE layer with the experts inside it too, and the weights
+/// before its first computation are one load. Of a design that overlaps two images, it is the latency of one of them.
+/// Power is that of the closed form.
 ///
 /// ```
 /// use mtl_hw::cost::{Analytical, CostModel};
@@ -66,23 +71,16 @@ impl EventSim {
         routing: Routing<'_>,
         options: SimOptions,
     ) -> Result<Simulation> {
-        let mut report = Analytical.model(graph, accelerator, routing)?;
-        let mut stages = Vec::with_capacity(graph.nodes.len());
-        for (i, (node, layer)) in graph.nodes.iter().zip(&report.layers).enumerate() {
-            let node_index = i as u32; // its task would not fit beyond 32 bits
-            match node.op {
-                Op::MoeFfn(shape) => {
-                    let builder = Builder {
-                        times: ExpertTimes::new(&shape, accelerator)?,
-                        schedule: accelerator.schedule,
-                        options,
-                        node: node_index,
-                    };
-                    moe(&builder, node, layer, &shape, routing, &mut stages)?;
-                }
-                _ => stages.push(dense(node, layer, node_index)),
-            }
+        if accelerator.off_chip.as_ref().is_some_and(|design| design.overlap_halves) {
+            let mut alone = accelerator.clone();
+            alone.off_chip.iter_mut().for_each(|design| design.overlap_halves = false);
+            return self.simulate(graph, &alone, routing, options);
         }
+        let mut report = Analytical.model(graph, accelerator, routing)?;
+        let stages = match &accelerator.off_chip {
+            Some(design) => kernel_stages(graph, accelerator, design, routing)?,
+            None => layer_stages(graph, accelerator, &report, routing, options)?,
+        };
         let (outcome, intervals) = Network::of(&stages, options.overlap, options.weight_buffers)?.run()?;
         // First start and last end of the computations of each node.
         let mut ends: Vec<Option<(u64, u64)>> = vec![None; report.layers.len()];
@@ -105,6 +103,69 @@ impl EventSim {
             Timeline::of(&title, report.clock_hz, names(), outcome, &stages, &intervals)
         });
         Ok(Simulation { report, events: outcome.events, timeline })
+    }
+}
+
+fn layer_stages(
+    graph: &ModelGraph,
+    accelerator: &Accelerator,
+    report: &Report,
+    routing: Routing<'_>,
+    options: SimOptions,
+) -> Result<Vec<Stage>> {
+    let mut stages = Vec::with_capacity(graph.nodes.len());
+    for (i, (node, layer)) in graph.nodes.iter().zip(&report.layers).enumerate() {
+        let node_index = i as u32; // its task would not fit beyond 32 bits
+        match node.op {
+            Op::MoeFfn(shape) => {
+                let builder = Builder {
+                    times: ExpertTimes::new(&shape, accelerator)?,
+                    schedule: accelerator.schedule,
+                    options,
+                    node: node_index,
+                };
+                moe(&builder, node, layer, &shape, routing, &mut stages)?;
+            }
+            _ => stages.push(dense(node, layer, node_index)),
+        }
+    }
+    Ok(stages)
+}
+
+fn kernel_stages(
+    graph: &ModelGraph,
+    accelerator: &Accelerator,
+    design: &OffChip,
+    routing: Routing<'_>,
+) -> Result<Vec<Stage>> {
+    let kernels = kernels(graph, accelerator, design, routing)?;
+    let stage = |(i, (node, kernel)): (usize, (&Node, &Kernel))| {
+        let kind = node.op.kind();
+        let after_gate = match accelerator.schedule {
+            MoeSchedule::ExpertByExpert { first_load, .. } => {
+                kind == OpKind::MoeFfn && first_load == FirstLoad::AfterGate
+            }
+            _ => false,
+        };
+        Stage {
+            node: i as u32, // its task would not fit beyond 32 bits
+            expert: None,
+            load: kernel.first_load,
+            compute: kernel.cycles,
+            unit: unit_of(kind),
+            acquires: kernel.weight_bytes > 0,
+            releases: kernel.weight_bytes > 0,
+            on_demand: after_gate || design.hidden_loads != HiddenLoads::All,
+        }
+    };
+    Ok(graph.nodes.iter().zip(&kernels).enumerate().map(stage).collect())
+}
+
+fn unit_of(kind: OpKind) -> Unit {
+    match kind {
+        OpKind::Gate => Unit::Gate,
+        _ if on_matrix_engine(kind) => Unit::Matrix,
+        _ => Unit::Vector,
     }
 }
 
@@ -132,11 +193,7 @@ fn dense(node: &Node, layer: &LayerCost, index: u32) -> Stage {
         expert: None,
         load: layer.load_cycles,
         compute: layer.compute_cycles,
-        unit: match kind {
-            OpKind::Gate => Unit::Gate,
-            _ if on_matrix_engine(kind) => Unit::Matrix,
-            _ => Unit::Vector,
-        },
+        unit: unit_of(kind),
         acquires: large,
         releases: large,
         on_demand: false,
@@ -175,6 +232,9 @@ fn accelerator_cache(schedule: MoeSchedule) -> bool {
 fn settle(layer: &mut LayerCost, accelerator: &Accelerator, cycles: u64, steady: u64) {
     layer.cycles = cycles;
     layer.exposed_cycles = cycles.saturating_sub(layer.compute_cycles);
+    if accelerator.off_chip.is_some() {
+        return; // a kernel's inside and its slowest part are those of the closed form
+    }
     if let Some(moe) = &mut layer.moe {
         moe.steady_cycles = steady;
     }

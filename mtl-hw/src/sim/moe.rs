@@ -43,6 +43,10 @@ pub(super) struct ExpertTimes<'a> {
 impl<'a> ExpertTimes<'a> {
     pub(super) fn new(shape: &MoeShape, accelerator: &'a Accelerator) -> Result<Self> {
         shape.validate()?;
+        if accelerator.off_chip.is_some() {
+            let must = "absent for a layer by itself, since its kernels are not split into experts";
+            return Err(HwError::config("off_chip", must, format!("that of `{}`", accelerator.name)));
+        }
         let bytes = |params: u64| accelerator.weight_bytes(params);
         let load = |params: u64| accelerator.load_cycles(accelerator.weight_bytes(params)?);
         Ok(Self {

@@ -1,5 +1,5 @@
 //! Inner products of all models of a tensor, or of their differences from the base: all that methods on spheres need.
-use crate::{Piece, Result, Tensor};
+use crate::{Piece, Result, Tensor, tensor::with_scratch};
 use multiversion::multiversion;
 
 /// Elements that are worked on at once; a tile of every model stays in the first-level cache.
@@ -35,18 +35,21 @@ impl Gram {
     pub(super) fn scan(tensor: &Tensor<'_>, vectors: Vectors) -> Result<Self> {
         let n = tensor.n_models() + usize::from(vectors == Vectors::BaseAndModels && tensor.has_base());
         let blocks = tensor.blocks(
-            |_| (vec![[0.0; LANES]; n * n], Vec::new()),
-            |(sums, tile), piece: &Piece<'_>| match vectors {
-                Vectors::Models => add(None, piece.models, sums, tile),
-                Vectors::Deltas => add(piece.base, piece.models, sums, tile),
-                Vectors::BaseAndModels => {
-                    let all: Vec<&[f64]> = piece.base.iter().chain(piece.models).copied().collect();
-                    add(None, &all, sums, tile);
-                }
+            |_| vec![[0.0; LANES]; n * n],
+            // The tile belongs to the thread: blocks are many.
+            |sums, piece: &Piece<'_>| {
+                with_scratch(|tile| match vectors {
+                    Vectors::Models => add(None, piece.models, sums, tile),
+                    Vectors::Deltas => add(piece.base, piece.models, sums, tile),
+                    Vectors::BaseAndModels => {
+                        let all: Vec<&[f64]> = piece.base.iter().chain(piece.models).copied().collect();
+                        add(None, &all, sums, tile);
+                    }
+                });
             },
         )?;
         let mut gram = Self { n, values: vec![0.0; n * n] };
-        for (sums, _) in blocks {
+        for sums in blocks {
             gram.values.iter_mut().zip(&sums).for_each(|(total, sums)| *total += total_of(sums));
         }
         gram.mirror();

@@ -1,12 +1,14 @@
 //! Matrix engines: how many cycles a product takes.
 //!
 //! An engine is one file with a struct that implements [`MatrixEngine`], and one variant of [`Engine`].
+mod attention;
 mod mac_pool;
 mod systolic;
 mod tile;
 
+pub use attention::{AttentionEngine, attention_loads, attention_steps};
 pub use mac_pool::MacPool;
-pub use systolic::{Accesses, Dataflow, Systolic, SystolicCost};
+pub use systolic::{Accesses, Dataflow, ScaleSimRow, Systolic, SystolicCost};
 pub use tile::Tile;
 
 use crate::Result;

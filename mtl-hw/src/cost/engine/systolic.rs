@@ -62,7 +62,47 @@ pub struct SystolicCost {
     pub sram: Accesses,
 }
 
+/// What SCALE-Sim 3.0.0 prints for one product in its estimate mode (no stalls), for comparison with it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScaleSimRow {
+    /// One cycle less than the physical total (scalesim-project/SCALE-Sim issue 125).
+    pub cycles: u64,
+    /// Useful share of cells and `cycles` in percent.
+    pub utilisation_pct: f64,
+    /// Cells that hold useful work, in percent, as a mean over folds.
+    pub mapping_efficiency_pct: f64,
+    /// Buffer accesses; output-stationary writes include the array's fill, R + C words per fold.
+    pub sram: Accesses,
+    /// Off-chip words. Two of the peer's numbers differ by its own granularity: outputs by up to C − 1 words, and B of
+    /// an output-stationary array when it exceeds half its buffer.
+    pub dram: Accesses,
+}
+
 impl Systolic {
+    /// `[m, k] · [k, n]` in SCALE-Sim's convention, each operand's buffer holding `buffer_words`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Systolic::cost`].
+    pub fn scale_sim(&self, m: u64, k: u64, n: u64, buffer_words: u64) -> Result<ScaleSimRow> {
+        let cost = self.cost(m, k, n)?;
+        let cells = self.peak_macs()? as f64;
+        let cycles = cost.cycles - 1;
+        let mut sram = cost.sram;
+        if self.flow == Dataflow::OutputStationary {
+            let fill =
+                product("buffer accesses", &[cost.folds, u64::from(self.rows) + u64::from(self.cols)])?;
+            sram.c = sum("buffer accesses", [sram.c, fill])?;
+        }
+        Ok(ScaleSimRow {
+            cycles,
+            utilisation_pct: 100.0 * product("macs", &[m, k, n])? as f64 / (cells * cycles as f64),
+            mapping_efficiency_pct: 100.0 * cost.used_cells as f64 / (cells * cost.folds as f64),
+            sram,
+            dram: self.dram_words(m, k, n, buffer_words)?,
+        })
+    }
+
     /// Cost of `[m, k] · [k, n]`.
     ///
     /// # Errors
