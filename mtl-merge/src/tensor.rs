@@ -316,7 +316,8 @@ pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Vec<f64>) -> R) -> R {
 
 /// Random numbers by position: a hash of (key, position), so that any piece can be drawn alone.
 ///
-/// Two rounds of a 32-bit mixer with full avalanche, keyed before each round; adequate for masks, not for secrets.
+/// A 32-bit mixer with full avalanche (two multiplications), keyed before and between; adequate for masks under keys
+/// that are hashes, not for secrets.
 #[derive(Debug, Clone, Copy)]
 pub struct Uniform {
     key: u64,
@@ -382,7 +383,7 @@ impl Run {
     /// The word so many positions on.
     #[inline(always)]
     pub(crate) fn at(self, i: u32) -> u32 {
-        mix(mix(self.first.wrapping_add(i) ^ self.key[0]).wrapping_add(self.key[1]))
+        mix(self.first.wrapping_add(i) ^ self.key[0], self.key[1])
     }
 
     /// The words from the first on.
@@ -396,9 +397,9 @@ impl Run {
 
 /// Every input bit changes every output bit with probability near one half.
 #[inline(always)]
-fn mix(mut x: u32) -> u32 {
+fn mix(mut x: u32, key: u32) -> u32 {
     x ^= x >> 16;
-    x = x.wrapping_mul(0x7feb_352d);
+    x = x.wrapping_mul(0x7feb_352d).wrapping_add(key);
     x ^= x >> 15;
     x = x.wrapping_mul(0x846c_a68b);
     x ^ (x >> 16)
@@ -433,6 +434,32 @@ mod tests {
             let flips = words.windows(2).filter(|w| (w[0] ^ w[1]) >> bit & 1 == 1).count() as f64;
             for count in [ones, flips] {
                 assert!((count - n / 2.0).abs() < 5.0 * (n / 4.0).sqrt(), "bit {bit}: {count} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_are_independent_of_each_other_and_of_their_own_past() {
+        const N: usize = 1 << 14;
+        let words = |i: usize| {
+            let mut words = vec![0; N];
+            Uniform::new(Seed(1).fork("layers.0").fork(&format!("model {i}"))).words(0, &mut words);
+            words
+        };
+        let streams: Vec<Vec<u32>> = (0..60).map(words).collect();
+        for (a, one) in streams.iter().enumerate() {
+            for (b, other) in streams.iter().enumerate() {
+                for (density, shift) in [(0.1, 0), (0.5, 0), (0.9, 0), (0.5, 1), (0.5, 2048)] {
+                    if shift == 0 && b <= a {
+                        continue;
+                    }
+                    let limit = (density * 4_294_967_296.0) as u32;
+                    let pairs = one[shift..].iter().zip(other);
+                    let both = pairs.filter(|(x, y)| **x < limit && **y < limit).count() as f64;
+                    let (n, p) = ((N - shift) as f64, density * density);
+                    let deviation = (both - n * p) / (n * p * (1.0 - p)).sqrt();
+                    assert!(deviation.abs() < 6.0, "{a} and {b} at {density}, {shift}: {deviation}");
+                }
             }
         }
     }
