@@ -42,9 +42,11 @@ pub mod explore;
 pub mod graph;
 mod math;
 pub mod platform;
+pub mod plot;
 pub mod power;
 pub mod presets;
 pub mod routing;
+pub mod sim;
 mod text;
 pub mod validation;
 

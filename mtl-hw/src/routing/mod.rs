@@ -1,11 +1,34 @@
 //! Which experts the tokens of an image chose: traces, histograms, or an even deal.
+//!
+//! A [`RoutingTrace`] holds records as they are read and is what cost models take; a [`PackedTrace`] holds the same in
+//! two bytes per choice, for thousands of images. Both are read from JSON lines or a binary file. [`SyntheticRouting`]
+//! draws traces with a chosen skew, locality and overlap of tasks.
+mod batch;
+mod binary;
+mod choices;
+mod locality;
 mod lru;
+mod packed;
+mod reader;
+mod record;
 mod stats;
+mod summary;
+mod synthetic;
 mod trace;
 
+pub use batch::{MergedQueues, task_batch};
+pub use choices::{Choices, Rows};
+pub use locality::{CouplingCounts, LayerCoupling, WorkingSet, shared_per_token};
 pub use lru::{lru_curve, lru_misses};
+pub use packed::{PackedRecord, PackedTrace};
+pub use reader::TraceReader;
+pub use record::{TraceHeader, TraceLayer, TraceRecord};
 pub use stats::{OverlapStats, RoutingStats};
-pub use trace::{RoutingTrace, TraceHeader, TraceLayer, TraceRecord};
+pub use summary::{LayerSummary, Spread, TaskOverlap, TraceSummary};
+pub use synthetic::SyntheticRouting;
+pub use trace::RoutingTrace;
+
+pub(crate) use lru::{LruStack, lru_curve_into, misses_of};
 
 use crate::graph::MoeShape;
 use crate::math::sum;
@@ -54,7 +77,17 @@ impl<'a> Routing<'a> {
         let routing = match *self {
             Self::Uniform => LayerRouting::Uniform,
             Self::Histogram(h) => LayerRouting::Queues(Cow::Borrowed(h)),
-            Self::Trace { trace, image, task } => trace.record(layer, image, task)?.routing(),
+            Self::Trace { trace, image, task } => {
+                let record = trace.record(layer, image, task)?;
+                if record.capacity_dropped {
+                    return Err(HwError::Routing {
+                        layer: layer.to_owned(),
+                        reason: "choices were dropped by a capacity limit, but cost models need all top-K"
+                            .to_owned(),
+                    });
+                }
+                record.routing()
+            }
         };
         routing.check(layer, shape)?;
         Ok(routing)
@@ -92,7 +125,7 @@ impl LayerRouting<'_> {
                 if tokens.len() as u64 != shape.tokens {
                     return fail(format!("expected {} tokens, but found {}", shape.tokens, tokens.len()));
                 }
-                match check_choices(tokens, shape.experts, shape.top_k) {
+                match Choices::Nested(tokens).fault(shape.experts, shape.top_k, false) {
                     Some(reason) => fail(reason),
                     None => Ok(()),
                 }
@@ -113,38 +146,13 @@ impl LayerRouting<'_> {
                 (0..experts).map(|e| pairs / experts + u64::from(e < pairs % experts)).collect()
             }
             Self::Queues(h) => h.to_vec(),
-            Self::Tokens(tokens) => histogram(tokens, shape.experts),
+            Self::Tokens(tokens) => {
+                let mut counts = vec![0; usize::try_from(shape.experts).unwrap_or(usize::MAX)];
+                Choices::Nested(tokens).count_into(&mut counts);
+                counts
+            }
         })
     }
-}
-
-/// What is wrong with per-token choices, if anything.
-pub(crate) fn check_choices(tokens: &[Vec<u16>], experts: u64, top_k: u64) -> Option<String> {
-    for (t, ids) in tokens.iter().enumerate() {
-        if ids.len() as u64 != top_k {
-            return Some(format!("token {t} has {} experts, but top-K is {top_k}", ids.len()));
-        }
-        for (i, &id) in ids.iter().enumerate() {
-            if u64::from(id) >= experts {
-                return Some(format!("token {t} names expert {id}, but there are {experts}"));
-            }
-            if ids.iter().take(i).any(|&earlier| earlier == id) {
-                return Some(format!("token {t} names expert {id} twice"));
-            }
-        }
-    }
-    None
-}
-
-/// Tokens per expert; ids out of range are ignored, as callers have checked them.
-pub(crate) fn histogram(tokens: &[Vec<u16>], experts: u64) -> Vec<u64> {
-    let mut counts = vec![0u64; usize::try_from(experts).unwrap_or(usize::MAX)];
-    for &id in tokens.iter().flatten() {
-        if let Some(n) = counts.get_mut(usize::from(id)) {
-            *n += 1;
-        }
-    }
-    counts
 }
 
 #[cfg(test)]

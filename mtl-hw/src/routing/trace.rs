@@ -1,101 +1,9 @@
-//! Routing traces in the format `mtl-route/1`: JSON lines, a header and one record per image, task and layer.
-use super::{LayerRouting, check_choices};
-use crate::{HwError, Result, text};
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+//! Routing traces in the format `mtl-route/1`, as records found by layer, image and task.
+use super::{PackedTrace, SyntheticRouting, TraceHeader, TraceReader, TraceRecord};
+use crate::{HwError, Result};
+use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
-
-const FORMAT: &str = "mtl-route/1";
-
-/// One MoE layer of a trace's model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TraceLayer {
-    /// Identifier, `blk.<block>` in graphs of this crate.
-    pub id: String,
-    /// Experts E.
-    pub experts: u64,
-    /// Experts per token K.
-    pub top_k: u64,
-    /// Width of a token.
-    pub d_model: u64,
-    /// Hidden width of one expert.
-    pub d_hidden: u64,
-}
-
-/// First line of a trace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TraceHeader {
-    /// Always `mtl-route/1`.
-    pub format: String,
-    /// The model that was traced.
-    pub model: String,
-    /// Its MoE layers.
-    pub layers: Vec<TraceLayer>,
-    /// Names of the tasks; records refer to them by index.
-    pub tasks: Vec<String>,
-    /// Tokens of one image, class token included.
-    pub tokens_per_image: u64,
-    /// Order of the tokens, such as `class,row-major`.
-    pub token_order: String,
-}
-
-impl TraceHeader {
-    /// A header with the class token first and patches row by row.
-    #[must_use]
-    pub fn new(model: &str, tasks: Vec<String>, tokens_per_image: u64, layers: Vec<TraceLayer>) -> Self {
-        Self {
-            format: FORMAT.to_owned(),
-            model: model.to_owned(),
-            layers,
-            tasks,
-            tokens_per_image,
-            token_order: "class,row-major".to_owned(),
-        }
-    }
-}
-
-/// Decisions of one image, task and layer: expert ids per token, or only their histogram.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TraceRecord {
-    /// Index of the image.
-    pub image: u64,
-    /// Index of the task.
-    pub task: u32,
-    /// Identifier of the layer.
-    pub layer: String,
-    /// Expert ids per token in sequence order, best score first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub experts: Option<Vec<Vec<u16>>>,
-    /// Gate weights in the shape of `experts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Vec<Vec<f32>>>,
-    /// Tokens per expert, instead of `experts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub histogram: Option<Vec<u64>>,
-}
-
-impl TraceRecord {
-    /// A record of expert ids per token.
-    #[must_use]
-    pub fn tokens(image: u64, task: u32, layer: &str, experts: Vec<Vec<u16>>) -> Self {
-        Self { image, task, layer: layer.to_owned(), experts: Some(experts), weights: None, histogram: None }
-    }
-
-    /// The decisions in the form that cost models take.
-    #[must_use]
-    pub fn routing(&self) -> LayerRouting<'_> {
-        match (&self.experts, &self.histogram) {
-            (Some(tokens), _) => LayerRouting::Tokens(tokens),
-            (None, histogram) => {
-                LayerRouting::Queues(Cow::Borrowed(histogram.as_deref().unwrap_or_default()))
-            }
-        }
-    }
-}
+use std::io::{BufRead, Read, Write};
 
 /// A checked trace, with records found by layer, image and task.
 ///
@@ -122,26 +30,9 @@ impl RoutingTrace {
     ///
     /// # Errors
     ///
-    /// [`HwError::Config`] for another format, a repeated layer, no task, or a bad dimension.
+    /// As [`TraceHeader::validate`].
     pub fn new(header: TraceHeader) -> Result<Self> {
-        if header.format != FORMAT {
-            return Err(HwError::config("format", format!("`{FORMAT}`"), format!("`{}`", header.format)));
-        }
-        crate::math::positive("tokens_per_image", header.tokens_per_image)?;
-        crate::math::positive("tasks", header.tasks.len() as u64)?;
-        for (i, l) in header.layers.iter().enumerate() {
-            let shape = crate::graph::MoeShape {
-                tokens: header.tokens_per_image,
-                dim: l.d_model,
-                hidden: l.d_hidden,
-                experts: l.experts,
-                top_k: l.top_k,
-            };
-            shape.validate().map_err(|e| e.within(&format!("layers[{i}]")))?;
-            if header.layers.iter().take(i).any(|earlier| earlier.id == l.id) {
-                return Err(HwError::config(format!("layers[{i}].id"), "unique", &l.id));
-            }
-        }
+        header.validate()?;
         Ok(Self { header, records: Vec::new(), index: BTreeMap::new() })
     }
 
@@ -174,12 +65,21 @@ impl RoutingTrace {
     /// [`HwError::Routing`] for an unknown layer or task, a repeated record, experts out of range or repeated, a wrong
     /// number of tokens, or weights that are not finite or of another shape.
     pub fn push(&mut self, record: TraceRecord) -> Result<()> {
-        if let Some(reason) = self.fault(&record) {
+        let fault = self.header.check(&record).err().or_else(|| {
+            let key = (record.image, record.task, record.layer.clone());
+            let again = self.index.contains_key(&key);
+            again.then(|| format!("image {}, task {} is recorded twice", record.image, record.task))
+        });
+        if let Some(reason) = fault {
             return Err(HwError::Routing { layer: record.layer, reason });
         }
+        self.insert(record);
+        Ok(())
+    }
+
+    fn insert(&mut self, record: TraceRecord) {
         self.index.insert((record.image, record.task, record.layer.clone()), self.records.len());
         self.records.push(record);
-        Ok(())
     }
 
     /// The record of a layer, image and task.
@@ -194,75 +94,55 @@ impl RoutingTrace {
             .ok_or_else(|| HwError::MissingRecord { layer: layer.to_owned(), image, task })
     }
 
-    fn fault(&self, r: &TraceRecord) -> Option<String> {
-        let Some(layer) = self.header.layers.iter().find(|l| l.id == r.layer) else {
-            return Some("not in the trace's header".to_owned());
-        };
-        if r.task as usize >= self.header.tasks.len() {
-            return Some(format!(
-                "task {} is out of range; the header names {}",
-                r.task,
-                self.header.tasks.len()
-            ));
-        }
-        if self.index.contains_key(&(r.image, r.task, r.layer.clone())) {
-            return Some(format!("image {}, task {} is recorded twice", r.image, r.task));
-        }
-        let tokens = self.header.tokens_per_image;
-        match (&r.experts, &r.histogram) {
-            (Some(experts), None) => {
-                if experts.len() as u64 != tokens {
-                    return Some(format!("expected {tokens} tokens, but found {}", experts.len()));
-                }
-                check_choices(experts, layer.experts, layer.top_k).or_else(|| weights_fault(r, experts))
-            }
-            (None, Some(histogram)) => {
-                if r.weights.is_some() {
-                    return Some("`weights` need `experts`".to_owned());
-                }
-                let shape = crate::graph::MoeShape {
-                    tokens,
-                    dim: layer.d_model,
-                    hidden: layer.d_hidden,
-                    experts: layer.experts,
-                    top_k: layer.top_k,
-                };
-                match LayerRouting::Queues(Cow::Borrowed(histogram)).check(&r.layer, &shape) {
-                    Ok(()) => None,
-                    Err(HwError::Routing { reason, .. }) => Some(reason),
-                    Err(other) => Some(other.to_string()),
-                }
-            }
-            _ => Some("exactly one of `experts` and `histogram` is needed".to_owned()),
-        }
-    }
-
-    /// Reads JSON lines: a header, then records. Blank lines are skipped.
+    /// Reads JSON lines: a header, then records. Blank lines are skipped. [`TraceReader`] does the same record by record.
     ///
     /// # Errors
     ///
     /// [`HwError::Trace`] naming the line.
     pub fn read<R: BufRead>(reader: R) -> Result<Self> {
-        let mut trace: Option<Self> = None;
-        for (i, line) in reader.lines().enumerate() {
-            let at = |reason: String| HwError::Trace { line: i + 1, reason };
-            let line = line.map_err(|e| at(e.to_string()))?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let wrap = |e: HwError| at(e.to_string());
-            match &mut trace {
-                None => {
-                    let header = text::from_json("header", &line).map_err(wrap)?;
-                    trace = Some(Self::new(header).map_err(wrap)?);
-                }
-                Some(t) => t.push(text::from_json("record", &line).map_err(wrap)?).map_err(wrap)?,
-            }
-        }
-        trace.ok_or_else(|| HwError::Trace {
-            line: 1,
-            reason: "expected a header, but found nothing".to_owned(),
-        })
+        let mut reader = TraceReader::new(reader)?;
+        let mut trace = Self::new(reader.header().clone())?;
+        // The reader has checked every record and that none is repeated.
+        reader.try_for_each(|record| record.map(|r| trace.insert(r)))?;
+        Ok(trace)
+    }
+
+    /// Reads the binary variant, see [`PackedTrace::read_binary`].
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Trace`] naming the record as the line that it has in JSON.
+    pub fn read_binary<R: Read>(reader: R) -> Result<Self> {
+        PackedTrace::read_binary(reader)?.unpack()
+    }
+
+    /// Writes the binary variant, see [`PackedTrace::write_binary`].
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Trace`] naming the record at which writing failed.
+    pub fn write_binary<W: Write>(&self, writer: &mut W) -> Result<()> {
+        self.pack()?.write_binary(writer)
+    }
+
+    /// The same decisions in flat arrays.
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Config`] for more than 2³² ids.
+    pub fn pack(&self) -> Result<PackedTrace> {
+        let mut packed = PackedTrace::new(self.header.clone())?;
+        self.records.iter().try_for_each(|r| packed.push(r))?;
+        Ok(packed)
+    }
+
+    /// Draws a trace, see [`SyntheticRouting`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SyntheticRouting::generate`].
+    pub fn synthetic(config: &SyntheticRouting, rng: &mut ChaCha8Rng) -> Result<Self> {
+        config.generate(rng)?.unpack()
     }
 
     /// Writes JSON lines that [`RoutingTrace::read`] reads.
@@ -282,15 +162,6 @@ impl RoutingTrace {
         }
         Ok(())
     }
-}
-
-fn weights_fault(r: &TraceRecord, experts: &[Vec<u16>]) -> Option<String> {
-    let weights = r.weights.as_ref()?;
-    if weights.len() != experts.len() || weights.iter().zip(experts).any(|(w, e)| w.len() != e.len()) {
-        return Some("`weights` and `experts` differ in shape".to_owned());
-    }
-    let bad = weights.iter().position(|w| w.iter().any(|x| !x.is_finite()))?;
-    Some(format!("the weights of token {bad} are not finite"))
 }
 
 #[cfg(test)]
@@ -314,7 +185,14 @@ mod tests {
         insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","histogram":[3,1,0,0]}"#), @"routing trace, line 2: routing of layer `blk.1`: an expert has 3 tokens, but the image has 2");
         insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,-1],[2,3]]}"#), @"routing trace, line 2: record: `experts[0][1]`: invalid value: integer `-1`, expected u16 at line 1 column 52");
         insta::assert_snapshot!(error("not json"), @"routing trace, line 2: record: `.`: expected ident at line 1 column 2");
-        insta::assert_snapshot!(RoutingTrace::read(&b""[..]).unwrap_err(), @"routing trace, line 1: expected a header, but found nothing");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,NaN],[0.5,0.5]]}"#), @"routing trace, line 2: record: `weights[0][1]`: expected value at line 1 column 77; weights must be finite numbers");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,1e40],[0.5,0.5]]}"#), @"routing trace, line 2: record: `weights[0][1]`: number out of range at line 1 column 80");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]],"weights":[[0.5,0.2],[0.4,0.5]]}"#), @"routing trace, line 2: routing of layer `blk.1`: the experts of token 1 are not in order of falling weight, and of rising id where equal");
+        insta::assert_snapshot!(error(r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1,2,3],[2,3]]}"#), @"routing trace, line 2: routing of layer `blk.1`: token 0 names all 4 experts, but top-K is 2: a dense gate routes nothing");
+        insta::assert_snapshot!(error(&format!("{good}\n{good}", good = r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1],[2,3]]}"#)), @"routing trace, line 3: routing of layer `blk.1`: image 0, task 0 is recorded twice");
+        insta::assert_snapshot!(RoutingTrace::read(HEADER.replace("\"top_k\":2", "\"top_k\":4").as_bytes()).unwrap_err(), @"routing trace, line 1: `layers[0].top_k` must be below `experts` = 4, since a dense gate routes nothing, but is 4");
+        insta::assert_snapshot!(RoutingTrace::read(format!("{HEADER}\n{}", r#"{"image":0,"task":0,"layer":"blk.1","experts":[[0,1"#).as_bytes()).unwrap_err(), @"routing trace, line 2: record: `experts[0]`: EOF while parsing a list at line 1 column 51; the line is cut off");
+        insta::assert_snapshot!(RoutingTrace::read(&b""[..]).unwrap_err(), @"routing trace, line 1: expected a header of `mtl-route/1`, but found nothing");
         insta::assert_snapshot!(RoutingTrace::read(HEADER.replace("route/1", "route/2").as_bytes()).unwrap_err(), @"routing trace, line 1: `format` must be `mtl-route/1`, but is `mtl-route/2`");
     }
 

@@ -1,0 +1,5 @@
+//! Plots as SVG, without a plotting library.
+mod gantt;
+mod svg;
+
+pub use gantt::{Gantt, TimeUnit};
