@@ -36,6 +36,8 @@
 //! Numbers are estimates in closed form. What they were checked against is part of every report
 //! ([`cost::Provenance`]) and of every preset's documentation.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod cost;
 mod error;
 pub mod explore;

@@ -6,7 +6,7 @@ use super::{MoeSchedule, WeightPort};
 use crate::math::{bytes, positive, positive_float, product, sum};
 use crate::platform::Platform;
 use crate::power::PowerModel;
-use crate::{HwError, Result};
+use crate::{HwError, Result, text};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -120,6 +120,41 @@ pub struct Accelerator {
 }
 
 impl Accelerator {
+    /// Reads and checks a design in TOML. Its `platform` is a table, or the name of a board that comes with the crate.
+    ///
+    /// ```
+    /// use mtl_hw::{cost::Accelerator, presets};
+    /// let design = presets::zcu104_m3vit()?;
+    /// assert_eq!(Accelerator::from_toml(&design.to_toml()?)?, design);
+    /// # Ok::<(), mtl_hw::HwError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Parse`] naming the key, [`HwError::Unknown`] for a board, or an error of [`Accelerator::validate`].
+    pub fn from_toml(toml: &str) -> Result<Self> {
+        let mut table: toml::Table = text::from_toml("accelerator", toml)?;
+        let design: Self = match table.get("platform").and_then(toml::Value::as_str) {
+            None => text::from_toml("accelerator", toml)?,
+            Some(name) => {
+                let board = text::from_toml("platform", &Platform::builtin(name)?.to_toml()?)?;
+                table.insert("platform".to_owned(), toml::Value::Table(board));
+                text::from_toml("accelerator", &text::to_toml("accelerator", &table)?)?
+            }
+        };
+        design.validate()?;
+        Ok(design)
+    }
+
+    /// Writes TOML that [`Accelerator::from_toml`] reads, with the board in full.
+    ///
+    /// # Errors
+    ///
+    /// [`HwError::Write`] when a number exceeds TOML's 63 bits.
+    pub fn to_toml(&self) -> Result<String> {
+        text::to_toml("accelerator", self)
+    }
+
     /// The same design with another schedule of MoE layers.
     #[must_use]
     pub fn with_schedule(mut self, schedule: MoeSchedule) -> Self {
