@@ -128,7 +128,8 @@ fn agreeing(scaled: &[f64], weights: &[f64], at: usize, normalize: bool) -> [f64
         for lane in 0..GROUP {
             let d = scaled[lane];
             // A NaN, where the user allows it, agrees.
-            let positive = !(d <= 0.0);
+            let rest = d <= 0.0;
+            let positive = !rest;
             up[lane] += if positive { d } else { 0.0 };
             up_weight[lane] += if positive { w } else { 0.0 };
             down[lane] += if d < 0.0 { d } else { 0.0 };

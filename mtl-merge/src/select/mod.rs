@@ -59,7 +59,7 @@ impl Key for i128 {
 
     #[inline(always)]
     fn above(self, low: Self) -> u128 {
-        u128::from(self.wrapping_sub(low) as u128)
+        self.wrapping_sub(low) as u128
     }
 
     fn plus(self, distance: u128) -> Self {
