@@ -12,6 +12,7 @@ mod progress;
 mod simulate;
 mod table;
 mod trace;
+mod trace_args;
 mod validate;
 
 use anyhow::Context;

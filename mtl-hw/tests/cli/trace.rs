@@ -29,7 +29,7 @@ fn the_published_block_has_its_published_statistics() {
     let header = r#"{"format":"mtl-route/1","model":"edge-moe","layers":[{"id":"blk.1","experts":16,"top_k":2,"d_model":192,"d_hidden":384}],"tasks":["seg","depth"],"tokens_per_image":129,"token_order":"class,row-major"}"#;
     let mut text = format!("{header}\n");
     for task in 0..2 {
-        let experts = find(&golden, task).expect("expert ids per token");
+        let experts = &golden["trace"][format!("task{task}")];
         text += &format!("{{\"image\":0,\"task\":{task},\"layer\":\"blk.1\",\"experts\":{experts}}}\n");
     }
     lab.file("edge.jsonl", &text);
@@ -40,32 +40,13 @@ fn the_published_block_has_its_published_statistics() {
     }
 }
 
-/// The list of a task's expert ids, wherever the golden file keeps it.
-fn find(golden: &serde_json::Value, task: usize) -> Option<String> {
-    fn lists<'v>(value: &'v serde_json::Value, found: &mut Vec<&'v serde_json::Value>) {
-        match value {
-            serde_json::Value::Array(a)
-                if a.len() == 129 && a.iter().all(|t| t.as_array().is_some_and(|t| t.len() == 2)) =>
-            {
-                found.push(value);
-            }
-            serde_json::Value::Array(a) => a.iter().for_each(|v| lists(v, found)),
-            serde_json::Value::Object(o) => o.values().for_each(|v| lists(v, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    lists(golden, &mut found);
-    found.get(task).map(ToString::to_string)
-}
-
 #[test]
 fn bad_traces_name_file_and_line() {
     let lab = Lab::new();
     let header = r#"{"format":"mtl-route/1","model":"toy","layers":[{"id":"blk.1","experts":4,"top_k":1,"d_model":8,"d_hidden":8}],"tasks":["digit"],"tokens_per_image":2,"token_order":"class,row-major"}"#;
     let line = r#"{"image":0,"task":0,"layer":"blk.1","experts":[[3],[4]]}"#;
     lab.file("t.jsonl", &format!("{header}\n{line}\n"));
-    assert_snapshot!(lab.run("trace stats t.jsonl").expect(2).err, @"");
+    assert_snapshot!(lab.run("trace stats t.jsonl").expect(2).err, @"error: `t.jsonl`: routing trace, line 2: token 1 names expert 4, but there are 4");
     lab.file("empty.jsonl", "");
     assert!(lab.run("trace stats empty.jsonl").expect(2).err.contains("`empty.jsonl`"));
     assert!(lab.run("trace stats nowhere").expect(2).err.contains("cannot read `nowhere`"));

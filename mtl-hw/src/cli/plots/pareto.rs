@@ -73,10 +73,10 @@ pub(crate) fn draw(plot: &Plot<'_>) -> anyhow::Result<Canvas> {
     if let Some(knee) = plot.knee.filter(|&k| k < xs.len()) {
         let at = frame.point((xs[knee], ys[knee]));
         ring(&mut frame.canvas, at);
-        // To the upper right, or to the left where that would leave the plot.
-        let beside = at.0 + 14.0 + width("knee", LABEL)? < frame.right;
-        let (dx, anchor) = if beside { (12.0, Anchor::Start) } else { (-12.0, Anchor::End) };
-        frame.canvas.text((at.0 + dx, at.1 - 11.0), "knee", LABEL, INK, anchor);
+        // Named above the plot, where no mark can lie.
+        let name = (frame.right - width("knee", TICK)?, frame.top - 12.0);
+        ring(&mut frame.canvas, (name.0 - 14.0, name.1));
+        frame.canvas.text(name, "knee", TICK, INK, Anchor::Start);
     }
     if let Some((name, _, lo, hi)) = z {
         bar(&mut frame, name, lo, hi);

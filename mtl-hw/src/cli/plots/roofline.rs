@@ -49,7 +49,7 @@ pub(crate) fn draw(e: &Estimated) -> anyhow::Result<Canvas> {
     let line = [(start, slope(start)), (ridge, peak), (low.1, peak)].map(|p| frame.point(p));
     frame.canvas.line(line.to_vec(), 1.8, INK);
     let over = format!("{} GMAC/s", number(peak));
-    frame.canvas.text((frame.right - 4.0, frame.py(peak) - 10.0), &over, TICK, MUTED, Anchor::End);
+    frame.canvas.text((frame.px(ridge) + 2.0, frame.py(peak) - 13.0), &over, TICK, MUTED, Anchor::Start);
     let bandwidth = format!("{} GB/s", number(1e-9 * roof.bytes_per_s as f64));
     let middle = (start * ridge).sqrt();
     let at = frame.point((middle, slope(middle)));
