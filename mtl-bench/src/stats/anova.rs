@@ -19,12 +19,13 @@ pub struct RepeatedMeasures {
     blocks: usize,
 }
 
-/// Tests whether the methods of `blocks` `[tasks, methods]` have equal means; assumes normal residuals of equal variance.
+/// Tests whether the methods of `blocks` `[tasks, methods]` have equal means; assumes normal residuals of equal
+/// variance.
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 methods or tasks, rows of unequal length, scores that are not finite, or blocks without
-/// any variation.
+/// [`Error::Argument`] for fewer than 2 methods or tasks, rows of unequal length, scores that are not finite, or
+/// blocks without any variation.
 pub fn repeated_measures_anova(blocks: &[Vec<f64>]) -> Result<RepeatedMeasures> {
     check_blocks(blocks, 2)?;
     if blocks.len() < 2 {

@@ -1,13 +1,14 @@
-//! Bayesian signed-rank test: Benavoli et al., *Time for a Change: a Tutorial for Comparing Multiple Classifiers Through Bayesian
-//! Analysis*, JMLR 18, 2017.
+//! Bayesian signed-rank test: Benavoli et al., *Time for a Change: a Tutorial for Comparing Multiple Classifiers
+//! Through Bayesian Analysis*, JMLR 18, 2017.
 use super::correlated_t::{RegionProbabilities, check_rope};
 use super::{check_values, normal_quantile};
 use crate::{Error, Result};
 use mtl_core::Seed;
 use rand::{Rng, RngExt};
 
-/// Posterior probabilities that the differences over tasks are practically negative, equivalent or positive: the share of draws of
-/// a Dirichlet process (one pseudo-observation of weight ½ at 0) in which each region holds the most weight of pairs.
+/// Posterior probabilities that the differences over tasks are practically negative, equivalent or positive: the
+/// share of draws of a Dirichlet process (one pseudo-observation of weight ½ at 0) in which each region holds the
+/// most weight of pairs.
 ///
 /// ```
 /// use mtl_bench::stats::bayesian_signed_rank;
@@ -20,7 +21,8 @@ use rand::{Rng, RngExt};
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] when there are no differences or over 1000, one is not finite, the rope is negative, or no draws.
+/// [`Error::Argument`] when there are no differences or over 1000, one is not finite, the rope is negative, or no
+/// draws.
 pub fn bayesian_signed_rank(
     differences: &[f64],
     rope: f64,

@@ -47,7 +47,8 @@ impl Bootstrap {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 values, no replicates, a level out of range or a statistic that is not finite.
+/// [`Error::Argument`] for fewer than 2 values, no replicates, a level out of range or a statistic that is not
+/// finite.
 pub fn percentile_bootstrap(
     values: &[f64],
     statistic: impl Fn(&[f64]) -> f64,
@@ -138,7 +139,8 @@ impl Replicates {
         Ok(self.between(low, high, level, IntervalMethod::Bca))
     }
 
-    /// Bias correction z₀: normal quantile of the share of replicates below the estimate; infinite when all lie on one side.
+    /// Bias correction z₀: normal quantile of the share of replicates below the estimate; infinite when all lie on
+    /// one side.
     pub fn bias_correction(&self) -> f64 {
         let below = self.sorted.partition_point(|&s| s < self.estimate);
         Normal::standard().inverse_cdf(below as f64 / self.sorted.len() as f64)

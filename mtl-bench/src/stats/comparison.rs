@@ -94,8 +94,8 @@ pub struct ScoreComparison {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 methods or options out of range or a test that does not apply, [`Error::Missing`] for an
-/// unknown control or runs and tasks that one method lacks.
+/// [`Error::Argument`] for fewer than 2 methods or options out of range or a test that does not apply,
+/// [`Error::Missing`] for an unknown control or runs and tasks that one method lacks.
 pub fn compare(scores: &Scores, options: &CompareOptions) -> Result<ScoreComparison> {
     check_level(options.level)?;
     options.bootstrap.check()?;

@@ -1,5 +1,5 @@
-//! Correlated t test of repeated cross-validation: Nadeau and Bengio, *Inference for the Generalization Error*, Machine
-//! Learning 52, 2003; Bayesian version: Corani and Benavoli, Machine Learning 100, 2015.
+//! Correlated t test of repeated cross-validation: Nadeau and Bengio, *Inference for the Generalization Error*,
+//! Machine Learning 52, 2003; Bayesian version: Corani and Benavoli, Machine Learning 100, 2015.
 use super::{check_values, constant, mean, std, student, t_p};
 use crate::{Error, Result};
 use statrs::distribution::ContinuousCDF;
@@ -28,8 +28,8 @@ pub struct CorrelatedT {
 
 /// Tests paired `differences` over the folds of repeated cross-validation; `None` when they have no spread.
 ///
-/// The variance of the mean is s²(1/n + ρ/(1−ρ)) with ρ = `test_fraction`, as training sets overlap. `rope` is the half-width of
-/// the region of practical equivalence, in units of the metric.
+/// The variance of the mean is s²(1/n + ρ/(1−ρ)) with ρ = `test_fraction`, as training sets overlap. `rope` is the
+/// half-width of the region of practical equivalence, in units of the metric.
 ///
 /// ```
 /// let plain = mtl_bench::stats::correlated_t(&[1.0, 2.0, 3.0], 0.0, 0.5)?.unwrap();
@@ -39,7 +39,8 @@ pub struct CorrelatedT {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 differences, one that is not finite, a fraction outside 0..1 or a negative rope.
+/// [`Error::Argument`] for fewer than 2 differences, one that is not finite, a fraction outside 0..1 or a negative
+/// rope.
 pub fn correlated_t(differences: &[f64], test_fraction: f64, rope: f64) -> Result<Option<CorrelatedT>> {
     check_values(differences, 2)?;
     if !(0.0..1.0).contains(&test_fraction) {

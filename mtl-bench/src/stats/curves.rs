@@ -42,7 +42,8 @@ impl Curve {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] when there are no points, the lengths differ, a number is not finite, or x does not increase.
+    /// [`Error::Argument`] when there are no points, the lengths differ, a number is not finite, or x does not
+    /// increase.
     pub fn new(x: Vec<f64>, y: Vec<f64>) -> Result<Self> {
         check_values(&x, 1)?;
         check_values(&y, 1)?;
@@ -82,7 +83,8 @@ impl Curve {
         Some(self.y[before] + share * (self.y[after] - self.y[before]))
     }
 
-    /// Area under the curve by trapezoids over the length of the axis: the mean height. A single point gives its value.
+    /// Area under the curve by trapezoids over the length of the axis: the mean height. A single point gives its
+    /// value.
     ///
     /// # Errors
     ///
@@ -152,7 +154,8 @@ pub struct Band {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] when there are no curves or positions, or a curve ends before a position, and as the kind of band needs.
+/// [`Error::Argument`] when there are no curves or positions, or a curve ends before a position, and as the kind of
+/// band needs.
 pub fn curve_band(
     curves: &[Curve],
     x: &[f64],

@@ -1,5 +1,6 @@
-//! Effect sizes: Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988; Hedges, Journal of Educational Statistics 6,
-//! 1981; Cliff, Psychological Bulletin 114, 1993; Vargha and Delaney, Journal of Educational and Behavioral Statistics 25, 2000.
+//! Effect sizes: Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988; Hedges, Journal of
+//! Educational Statistics 6, 1981; Cliff, Psychological Bulletin 114, 1993; Vargha and Delaney, Journal of
+//! Educational and Behavioral Statistics 25, 2000.
 use super::improvement::superiority;
 use super::{check_values, constant, mean, std};
 use crate::Result;

@@ -28,7 +28,8 @@ pub struct Equivalence {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 differences, one that is not finite, a margin that is not positive, or α outside 0..½.
+/// [`Error::Argument`] for fewer than 2 differences, one that is not finite, a margin that is not positive, or α
+/// outside 0..½.
 pub fn equivalence(differences: &[f64], margin: f64, alpha: f64) -> Result<Option<Equivalence>> {
     check_values(differences, 2)?;
     check(margin, alpha)?;

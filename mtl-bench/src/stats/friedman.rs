@@ -1,5 +1,5 @@
-//! Friedman, JASA 32, 1937; F form: Iman and Davenport, Communications in Statistics A9, 1980; use for tables of results: Demšar,
-//! *Statistical Comparisons of Classifiers over Multiple Data Sets*, JMLR 7, 2006.
+//! Friedman, JASA 32, 1937; F form: Iman and Davenport, Communications in Statistics A9, 1980; use for tables of
+//! results: Demšar, *Statistical Comparisons of Classifiers over Multiple Data Sets*, JMLR 7, 2006.
 use super::ranks::{check_blocks, tied_ranks};
 use super::{average_ranks, chi_squared_sf, f_sf, phi};
 use crate::metrics::Better;
@@ -41,8 +41,8 @@ pub struct Friedman {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 3 methods (use [`super::wilcoxon`]) or 2 tasks, rows of unequal length, or scores that
-/// are not finite.
+/// [`Error::Argument`] for fewer than 3 methods (use [`super::wilcoxon`]) or 2 tasks, rows of unequal length, or
+/// scores that are not finite.
 pub fn friedman(blocks: &[Vec<f64>], better: Better) -> Result<Friedman> {
     check_blocks(blocks, 1)?;
     let (n, k) = (blocks.len() as f64, blocks[0].len() as f64);

@@ -17,7 +17,8 @@ fn squares(points: &Points) -> f64 {
     points.iter().map(|(r, _)| r * r).sum()
 }
 
-/// Improves `start` until steps no longer matter; `None` when the model is not finite at the start or no minimum is found.
+/// Improves `start` until steps no longer matter; `None` when the model is not finite at the start or no minimum is
+/// found.
 pub(super) fn minimise(start: &[f64], model: impl Fn(&[f64]) -> Points) -> Option<Minimum> {
     let k = start.len();
     let mut params = start.to_vec();
@@ -80,7 +81,8 @@ fn normal_equations(points: &Points, k: usize) -> (Vec<Vec<f64>>, Vec<f64>) {
     (normal, slope)
 }
 
-/// Solves a small linear system by elimination with pivots, after scaling to a unit diagonal; `None` when it is singular.
+/// Solves a small linear system by elimination with pivots, after scaling to a unit diagonal; `None` when it is
+/// singular.
 pub(super) fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let k = right.len();
     let scale: Vec<f64> = (0..k).map(|i| matrix[i][i].sqrt()).collect();

@@ -1,5 +1,5 @@
-//! Mann and Whitney, *On a Test of Whether One of Two Random Variables Is Stochastically Larger than the Other*, Annals of
-//! Mathematical Statistics 18, 1947.
+//! Mann and Whitney, *On a Test of Whether One of Two Random Variables Is Stochastically Larger than the Other*,
+//! Annals of Mathematical Statistics 18, 1947.
 use super::ranks::tied_ranks;
 use super::{check_values, phi};
 use crate::metrics::Better;
@@ -62,7 +62,8 @@ pub fn mann_whitney(x: &[f64], y: &[f64], method: MannWhitneyMethod) -> Result<M
     Ok(MannWhitney { u, p, exact })
 }
 
-/// Counts the orders of n + m values by U; `ways[i][u]` for i values of the first sample and those of the second so far.
+/// Counts the orders of n + m values by U; `ways[i][u]` for i values of the first sample and those of the second so
+/// far.
 fn exact_p(u: f64, n: usize, m: usize) -> f64 {
     let most = n * m;
     // Probabilities instead of counts, which overflow for large samples.

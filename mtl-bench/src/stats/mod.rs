@@ -1,4 +1,5 @@
-//! Statistics over seeds and tasks: intervals, aggregates, tests and their choice, corrections, effect sizes, curves and fits.
+//! Statistics over seeds and tasks: intervals, aggregates, tests and their choice, corrections, effect sizes, curves
+//! and fits.
 //!
 //! The unit of replication is the run (the seed). Test items of one run are not replications.
 mod aggregate;
@@ -15,7 +16,9 @@ mod holm;
 mod improvement;
 mod jackknife;
 mod least_squares;
+mod log_log;
 mod mann_whitney;
+mod mcnemar;
 mod multiplicity;
 mod nemenyi;
 mod normalise;
@@ -52,15 +55,16 @@ pub use friedman::{ControlComparison, Friedman, friedman};
 pub use holm::holm;
 pub use improvement::{Improvement, Sides, probability_of_improvement};
 pub use jackknife::Jackknife;
+pub use log_log::{LogLogFit, fit_log_log};
 pub use mann_whitney::{MannWhitney, MannWhitneyMethod, mann_whitney};
+pub use mcnemar::{McNemar, mcnemar};
 pub use multiplicity::{Correction, adjust};
 pub use nemenyi::{CriticalDifference, maximal_groups};
 pub use normalise::{Reference, min_max_references, normalise_by_reference, z_score_references};
 pub use paired::PairedDifference;
 pub use power::{detectable_difference, paired_power, runs_needed};
 pub use power_law::{
-    Extrapolation, FitOptions, LogLogFit, Parameter, PowerLawFit, Shape, ShapeFit, choose_power_law,
-    fit_log_log, fit_power_law,
+    Extrapolation, FitOptions, Parameter, PowerLawFit, Shape, ShapeFit, choose_power_law, fit_power_law,
 };
 pub use profile::{BandKind, Profile, ProfileKind, performance_profile, profile_with_band};
 pub use proportion::{clopper_pearson, wilson};
@@ -72,7 +76,7 @@ pub use scaling_shape::ScalingShape;
 pub use scores::{NonFinite, PairingKey, Score, Scores};
 pub use shapiro::{ShapiroWilk, shapiro_wilk};
 pub use sign_flip::{SignFlip, sign_flip};
-pub use sign_test::{McNemar, SignTest, mcnemar, sign_test};
+pub use sign_test::{SignTest, sign_test};
 pub use stratified::{AggregateRule, hierarchical_bootstrap, stratified_bootstrap, stratified_replicates};
 pub use studentised_range::{studentised_range_quantile, studentised_range_sf};
 pub use summary::{Estimate, Interval, IntervalMethod, mean, std};

@@ -1,6 +1,6 @@
-//! Corrections for several comparisons. Family-wise error: Bonferroni; Šidák, JASA 62, 1967; Holm 1979; Hochberg, Biometrika 75,
-//! 1988; Hommel, Biometrika 75, 1988. False discovery rate: Benjamini and Hochberg, JRSS B 57, 1995; Benjamini and Yekutieli,
-//! Annals of Statistics 29, 2001.
+//! Corrections for several comparisons. Family-wise error: Bonferroni; Šidák, JASA 62, 1967; Holm 1979; Hochberg,
+//! Biometrika 75, 1988; Hommel, Biometrika 75, 1988. False discovery rate: Benjamini and Hochberg, JRSS B 57, 1995;
+//! Benjamini and Yekutieli, Annals of Statistics 29, 2001.
 use super::holm;
 use crate::{Error, Result};
 

@@ -1,5 +1,5 @@
-//! Nemenyi's test of all pairs and the critical-difference diagram: Demšar, JMLR 7, 2006; groups by pairwise tests: Benavoli,
-//! Corani and Mangili, *Should We Really Use Post-Hoc Tests Based on Mean-Ranks?*, JMLR 17, 2016.
+//! Nemenyi's test of all pairs and the critical-difference diagram: Demšar, JMLR 7, 2006; groups by pairwise tests:
+//! Benavoli, Corani and Mangili, *Should We Really Use Post-Hoc Tests Based on Mean-Ranks?*, JMLR 17, 2016.
 use super::{Friedman, check_level, studentised_range_quantile, studentised_range_sf};
 use crate::{Error, Result};
 use std::f64::consts::SQRT_2;
@@ -55,8 +55,8 @@ fn groups(ranks: &[(String, f64)], cd: f64) -> Vec<(usize, usize)> {
     found
 }
 
-/// Largest sets of methods no two of which differ at `alpha`, from a symmetric matrix of (corrected) p; sets in ascending order,
-/// single methods left out. For pairwise tests, whose groups need not be neighbours in rank.
+/// Largest sets of methods no two of which differ at `alpha`, from a symmetric matrix of (corrected) p; sets in
+/// ascending order, single methods left out. For pairwise tests, whose groups need not be neighbours in rank.
 ///
 /// # Errors
 ///

@@ -33,8 +33,8 @@ pub fn normalise_by_reference(scores: &RunsByTasks, references: &[Reference]) ->
     })
 }
 
-/// Lowest and highest run per task over all `methods`, as references. They depend on the methods that are compared, so
-/// that adding a method changes every number.
+/// Lowest and highest run per task over all `methods`, as references. They depend on the methods that are compared,
+/// so that adding a method changes every number.
 ///
 /// # Errors
 ///

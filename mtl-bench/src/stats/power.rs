@@ -1,4 +1,5 @@
-//! Power of the paired t test by the noncentral t distribution: Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988.
+//! Power of the paired t test by the noncentral t distribution: Cohen, *Statistical Power Analysis for the Behavioral
+//! Sciences*, 1988.
 use super::studentised_range::over_scale;
 use super::{check_level, phi, t_critical};
 use crate::{Error, Result};
@@ -6,8 +7,8 @@ use crate::{Error, Result};
 /// Most runs that [`runs_needed`] looks at.
 const MOST_RUNS: usize = 1_000_000;
 
-/// Probability that a two-sided paired t test over `n` runs at `level` finds a mean difference of `effect` standard deviations
-/// (of the differences).
+/// Probability that a two-sided paired t test over `n` runs at `level` finds a mean difference of `effect` standard
+/// deviations (of the differences).
 ///
 /// ```
 /// let power = mtl_bench::stats::paired_power(0.5, 34, 0.95)?;
@@ -32,8 +33,8 @@ pub fn paired_power(effect: f64, n: usize, level: f64) -> Result<f64> {
     Ok(over_scale(df, |s| phi(shift - critical * s) + phi(-shift - critical * s)).clamp(0.0, 1.0))
 }
 
-/// Fewest runs with which a paired t test at `level` finds `difference` with probability `power`, when the differences have the
-/// standard deviation `std`.
+/// Fewest runs with which a paired t test at `level` finds `difference` with probability `power`, when the
+/// differences have the standard deviation `std`.
 ///
 /// ```
 /// assert_eq!(mtl_bench::stats::runs_needed(0.5, 1.0, 0.8, 0.95)?, 34);
@@ -42,8 +43,8 @@ pub fn paired_power(effect: f64, n: usize, level: f64) -> Result<f64> {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for a difference of 0, a std that is not positive, a power or level out of range, or more than a million
-/// runs.
+/// [`Error::Argument`] for a difference of 0, a std that is not positive, a power or level out of range, or more than
+/// a million runs.
 pub fn runs_needed(difference: f64, std: f64, power: f64, level: f64) -> Result<usize> {
     check(std, power)?;
     let effect = (difference / std).abs();
@@ -64,7 +65,8 @@ pub fn runs_needed(difference: f64, std: f64, power: f64, level: f64) -> Result<
     Ok(high)
 }
 
-/// Smallest difference that `n` runs find with probability `power`; for the note under a table that shows a smaller one.
+/// Smallest difference that `n` runs find with probability `power`; for the note under a table that shows a smaller
+/// one.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! Power laws of a score over data or model size: Hestness et al., *Deep Learning Scaling Is Predictable, Empirically*, arXiv
-//! 1712.00409; broken power law: Caballero et al., arXiv 2210.14891; AICc: Hurvich and Tsai, Biometrika 76, 1989.
+//! Power laws of a score over data or model size: Hestness et al., *Deep Learning Scaling Is Predictable,
+//! Empirically*, arXiv 1712.00409; broken power law: Caballero et al., arXiv 2210.14891; AICc: Hurvich and Tsai,
+//! Biometrika 76, 1989.
 use super::least_squares::{Minimum, minimise};
 use super::{
     Bootstrap, Interval, IntervalMethod, Replicates, check_level, check_values, constant, mean, t_critical,
@@ -20,7 +21,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    fn new(value: f64, standard_error: f64, df: f64, level: f64) -> Result<Self> {
+    pub(super) fn new(value: f64, standard_error: f64, df: f64, level: f64) -> Result<Self> {
         let half = t_critical(level, df)? * standard_error;
         let interval = Interval { low: value - half, high: value + half, level, method: IntervalMethod::T };
         Ok(Self { value, standard_error, interval })
@@ -77,8 +78,8 @@ pub struct PowerLawFit {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 4 points, an x or weight that is not positive, a number that is not finite, or points that do
-/// not determine a power law.
+/// [`Error::Argument`] for fewer than 4 points, an x or weight that is not positive, a number that is not finite, or
+/// points that do not determine a power law.
 pub fn fit_power_law(x: &[f64], y: &[f64], options: &FitOptions) -> Result<PowerLawFit> {
     check_level(options.level)?;
     let weights = check_points(x, y, options.weights.as_deref(), 4)?;
@@ -186,7 +187,8 @@ pub enum Shape {
     Pure,
     /// `a·x^(−b) + c`.
     Offset,
-    /// `c + a·x^(−b)·(1 + (x/d)^(1/f))^(−g·f)` with parameters (a, b, c, g, ln d, ln f): exponent b before d, b + g after it.
+    /// `c + a·x^(−b)·(1 + (x/d)^(1/f))^(−g·f)` with parameters (a, b, c, g, ln d, ln f).
+    /// The exponent is b before d and b plus g after it.
     Broken,
 }
 
@@ -272,7 +274,13 @@ fn best(shape: Shape, x: &[f64], y: &[f64], weights: &[f64]) -> Option<Minimum> 
     found.into_iter().min_by(|a, b| a.sse.total_cmp(&b.sse))
 }
 
-fn check_points(x: &[f64], y: &[f64], weights: Option<&[f64]>, at_least: usize) -> Result<Vec<f64>> {
+/// Weights of checked points: positive x and weights, everything finite.
+pub(super) fn check_points(
+    x: &[f64],
+    y: &[f64],
+    weights: Option<&[f64]>,
+    at_least: usize,
+) -> Result<Vec<f64>> {
     check_values(x, at_least)?;
     check_values(y, at_least)?;
     let weights = weights.map_or_else(|| vec![1.0; x.len()], <[f64]>::to_vec);
@@ -331,51 +339,4 @@ pub fn choose_power_law(x: &[f64], y: &[f64]) -> Result<Vec<ShapeFit>> {
     }
     fits.sort_by(|a, b| a.aicc.total_cmp(&b.aicc));
     Ok(fits)
-}
-
-/// Straight line through (ln x, ln y): `y = e^intercept · x^slope`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LogLogFit {
-    /// Exponent, −b of the power law.
-    pub slope: Parameter,
-    /// ln a.
-    pub intercept: Parameter,
-    /// Share of the variance of ln y explained.
-    pub r2: f64,
-    /// Two-sided p of a zero slope.
-    pub p: f64,
-}
-
-/// Fits a power law without offset as a straight line of logarithms.
-///
-/// # Errors
-///
-/// [`Error::Argument`] for fewer than 4 points, numbers that are not positive and finite, or equal x.
-pub fn fit_log_log(x: &[f64], y: &[f64], level: f64) -> Result<LogLogFit> {
-    check_level(level)?;
-    check_points(x, y, None, 4)?;
-    if let Some(bad) = y.iter().find(|v| **v <= 0.0) {
-        return Err(Error::argument("y", "positive", bad));
-    }
-    let logs = |v: &[f64]| v.iter().map(|v| v.ln()).collect::<Vec<_>>();
-    let (x, y) = (logs(x), logs(y));
-    let (n, x_mean, y_mean) = (x.len() as f64, mean(&x), mean(&y));
-    let sum =
-        |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(&y).map(|(x, y)| f(x - x_mean, y - y_mean)).sum::<f64>();
-    let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
-    if xx <= 0.0 {
-        return Err(Error::argument("x", "different from each other", "all equal"));
-    }
-    let slope = xy / xx;
-    let sse = sum(&|x, y| (y - slope * x).powi(2));
-    let df = n - 2.0;
-    let slope_error = (sse / df / xx).sqrt();
-    let intercept_error = slope_error * (xx / n + x_mean * x_mean).sqrt();
-    let p = if slope_error > 0.0 { t_p(slope / slope_error, df)? } else { f64::from(u8::from(slope == 0.0)) };
-    Ok(LogLogFit {
-        slope: Parameter::new(slope, slope_error, df, level)?,
-        intercept: Parameter::new(y_mean - slope * x_mean, intercept_error, df, level)?,
-        r2: if yy > 0.0 { 1.0 - sse / yy } else { 1.0 },
-        p,
-    })
 }

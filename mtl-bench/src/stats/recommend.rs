@@ -1,5 +1,5 @@
-//! Which test fits which comparison, and why: Demšar, JMLR 7, 2006; Dror et al., *The Hitchhiker's Guide to Testing Statistical
-//! Significance in Natural Language Processing*, ACL 2018; Herbold, *Autorank*, JOSS 5, 2020.
+//! Which test fits which comparison, and why: Demšar, JMLR 7, 2006; Dror et al., *The Hitchhiker's Guide to Testing
+//! Statistical Significance in Natural Language Processing*, ACL 2018; Herbold, *Autorank*, JOSS 5, 2020.
 use super::{constant, shapiro_wilk};
 use std::fmt;
 

@@ -23,8 +23,8 @@ impl RunsByTasks {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] when there are no tasks or another number of columns, [`Error::Metric`] with run and task for
-    /// a task without runs or a score that is not finite.
+    /// [`Error::Argument`] when there are no tasks or another number of columns, [`Error::Metric`] with run and task
+    /// for a task without runs or a score that is not finite.
     pub fn new(tasks: Vec<String>, columns: Vec<Vec<f64>>) -> Result<Self> {
         if tasks.is_empty() || tasks.len() != columns.len() {
             let must = "one column of scores for each of 1 or more tasks";

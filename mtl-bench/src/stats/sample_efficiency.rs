@@ -79,8 +79,8 @@ pub struct EfficiencyRatio {
     pub baseline: Needed,
     /// Baseline over method: 2 means half the examples. `None` when either is not within the measurements.
     pub ratio: Option<f64>,
-    /// Percentile interval of the ratio, over resampled seeds of both; `None` with the ratio, or when over 5 % of the resamples do
-    /// not reach the target.
+    /// Percentile interval of the ratio, over resampled seeds of both; `None` with the ratio, or when over 5 % of the
+    /// resamples do not reach the target.
     pub interval: Option<Interval>,
 }
 
@@ -88,7 +88,8 @@ pub struct EfficiencyRatio {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 seeds on a side, curves with different positions, or as for [`samples_needed`].
+/// [`Error::Argument`] for fewer than 2 seeds on a side, curves with different positions, or as for
+/// [`samples_needed`].
 pub fn efficiency_ratio(
     method: &[Curve],
     baseline: &[Curve],

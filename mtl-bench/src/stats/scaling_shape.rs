@@ -1,4 +1,5 @@
-//! Shape of a score over model scale: Srivastava et al., *Beyond the Imitation Game*, TMLR 2023, arXiv 2206.04615, appendix B.
+//! Shape of a score over model scale: Srivastava et al., *Beyond the Imitation Game*, TMLR 2023, arXiv 2206.04615,
+//! appendix B.
 use super::{check_values, median};
 use crate::Result;
 

@@ -73,8 +73,8 @@ impl Scores {
     ///
     /// # Errors
     ///
-    /// [`Error::Ambiguous`] for two rows of one method with the same key, [`Error::Metric`] for a score that is not finite unless
-    /// the policy allows it, [`Error::Missing`] when no rows are left.
+    /// [`Error::Ambiguous`] for two rows of one method with the same key, [`Error::Metric`] for a score that is not
+    /// finite unless the policy allows it, [`Error::Missing`] when no rows are left.
     pub fn new(
         metric: impl Into<String>,
         better: Better,
@@ -186,7 +186,8 @@ impl Scores {
         (kept, all.len() - complete.len())
     }
 
-    /// Mean of each method on each task, `[tasks, methods]` in the order of [`Scores::tasks`] and [`Scores::methods`].
+    /// Mean of each method on each task, `[tasks, methods]` in the order of [`Scores::tasks`] and
+    /// [`Scores::methods`].
     ///
     /// # Errors
     ///

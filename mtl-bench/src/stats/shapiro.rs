@@ -1,5 +1,5 @@
-//! Shapiro–Wilk test of normality: Shapiro and Wilk, Biometrika 52, 1965; coefficients and p by Royston, Algorithm AS R94, Applied
-//! Statistics 44, 1995.
+//! Shapiro–Wilk test of normality: Shapiro and Wilk, Biometrika 52, 1965; coefficients and p by Royston, Algorithm AS
+//! R94, Applied Statistics 44, 1995.
 use super::{check_values, constant, mean, normal_quantile, phi};
 use crate::{Error, Result};
 

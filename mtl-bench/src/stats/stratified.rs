@@ -1,4 +1,5 @@
-//! Bootstrap of score matrices: runs inside each task (Agarwal et al., arXiv 2108.13264), tasks too, or nested groups.
+//! Bootstrap of score matrices: runs inside each task (Agarwal et al., arXiv 2108.13264), tasks too, or nested
+//! groups.
 use super::{Aggregate, Bootstrap, Interval, IntervalMethod, Replicates, RunsByTasks, phi, t_critical};
 use crate::{Error, Result};
 use rand::{Rng, RngExt};
@@ -6,8 +7,8 @@ use rand::{Rng, RngExt};
 /// How the interval of an aggregate is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AggregateRule {
-    /// Percentile interval at levels widened for few runs: Hesterberg, *What Teachers Should Know about the Bootstrap*,
-    /// The American Statistician 69, 2015.
+    /// Percentile interval at levels widened for few runs: Hesterberg, *What Teachers Should Know about the
+    /// Bootstrap*, The American Statistician 69, 2015.
     #[default]
     Expanded,
     /// Plain percentile interval, as in published tables; too narrow for few runs.
@@ -18,8 +19,8 @@ pub enum AggregateRule {
 
 /// Interval of an aggregate over tasks, from resamples of the runs inside each task.
 ///
-/// The plain percentile rule covers the truth in about 86 % of cases with 3 runs instead of 95 %; the expanded rule takes
-/// the quantiles at α′ = Φ(−√(n/(n−1))·t), with t the critical value at T(n−1) degrees of freedom.
+/// The plain percentile rule covers the truth in about 86 % of cases with 3 runs instead of 95 %; the expanded rule
+/// takes the quantiles at α′ = Φ(−√(n/(n−1))·t), with t the critical value at T(n−1) degrees of freedom.
 ///
 /// ```
 /// use mtl_bench::stats::{AggregateRule, Bootstrap, Iqm, RunsByTasks, stratified_bootstrap};
@@ -34,8 +35,9 @@ pub enum AggregateRule {
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for a task with one run, for a single task with 5 runs or fewer (where no bootstrap works: use the
-/// t interval of [`super::Estimate`]) unless the rule is `Percentile`, and as for [`super::percentile_bootstrap`].
+/// [`Error::Argument`] for a task with one run, for a single task with 5 runs or fewer (where no bootstrap works: use
+/// the t interval of [`super::Estimate`]) unless the rule is `Percentile`, and as for
+/// [`super::percentile_bootstrap`].
 pub fn stratified_bootstrap(
     scores: &RunsByTasks,
     aggregate: &dyn Aggregate,
@@ -109,12 +111,13 @@ pub(super) fn resample(scores: &RunsByTasks, sample: &mut RunsByTasks, tasks_too
     }
 }
 
-/// Interval of a statistic of nested data: groups (judges, subjects, seeds) are resampled, then the values inside them.
+/// Interval of a statistic of nested data: groups (judges, subjects, seeds) are resampled, then the values inside
+/// them.
 ///
 /// # Errors
 ///
-/// [`Error::Argument`] for fewer than 2 groups, an empty group, values or statistics that are not finite, no replicates
-/// or a level out of range.
+/// [`Error::Argument`] for fewer than 2 groups, an empty group, values or statistics that are not finite, no
+/// replicates or a level out of range.
 pub fn hierarchical_bootstrap(
     groups: &[Vec<f64>],
     statistic: impl Fn(&[Vec<f64>]) -> f64,

@@ -1,5 +1,5 @@
-//! Distribution of the studentised range: Tukey; integrals as in Lund and Lund, Algorithm AS 190, Applied Statistics 32, 1983,
-//! here by the trapezoid rule, which converges geometrically for these integrands.
+//! Distribution of the studentised range: Tukey; integrals as in Lund and Lund, Algorithm AS 190, Applied Statistics
+//! 32, 1983, here by the trapezoid rule, which converges geometrically for these integrands.
 use super::phi;
 use crate::{Error, Result};
 
