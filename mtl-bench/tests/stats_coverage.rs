@@ -65,6 +65,10 @@ fn resampling_depends_on_the_seed_alone() {
     assert!(nested.half_width() > fixed.half_width());
 }
 
+fn ordered(low: &[f64], centre: &[f64], high: &[f64]) {
+    assert!(low.iter().zip(centre).chain(centre.iter().zip(high)).all(|(a, b)| a <= b));
+}
+
 #[test]
 fn bca_and_bands_hold_the_truth() {
     let mut covered = 0;
@@ -81,10 +85,8 @@ fn bca_and_bands_hold_the_truth() {
     let tau = [0.0, 0.2, 0.35, 0.45, 1.0];
     let band = |kind| profile_with_band(&scores, &tau, ProfileKind::Runs, kind, &options).unwrap();
     let (pointwise, all) = (band(BandKind::Pointwise), band(BandKind::Simultaneous));
-    for i in 0..tau.len() {
-        assert!(pointwise.low[i] <= pointwise.share[i] && pointwise.share[i] <= pointwise.high[i]);
-        assert!(all.low[i] <= all.share[i] && all.share[i] <= all.high[i]);
-    }
+    ordered(&pointwise.low, &pointwise.share, &pointwise.high);
+    ordered(&all.low, &all.share, &all.high);
 }
 
 #[test]
@@ -269,9 +271,7 @@ fn curves_over_seeds() {
     let x = [100.0, 300.0, 800.0];
     for kind in [CurveBand::Mean { level: 0.95 }, CurveBand::Iqm(options), CurveBand::Quartiles] {
         let band = curve_band(&fast, &x, Interpolation::Linear, kind).unwrap();
-        for i in 0..3 {
-            assert!(band.low[i] <= band.centre[i] && band.centre[i] <= band.high[i]);
-        }
+        ordered(&band.low, &band.centre, &band.high);
         assert!((band.centre[1] - 0.75).abs() < 0.01);
     }
     assert!(curve_band(&fast, &[900.0], Interpolation::Linear, CurveBand::Quartiles).is_err());

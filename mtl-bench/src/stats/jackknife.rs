@@ -32,10 +32,10 @@ impl Jackknife {
         let n = values.len() as f64;
         let mut rest = values[1..].to_vec();
         let mut replicates = Vec::with_capacity(values.len());
-        for left_out in 0..values.len() {
+        for (left_out, &value) in values.iter().enumerate() {
             replicates.push(statistic(&rest));
-            if left_out < rest.len() {
-                rest[left_out] = values[left_out];
+            if let Some(next) = rest.get_mut(left_out) {
+                *next = value;
             }
         }
         let whole = statistic(values);

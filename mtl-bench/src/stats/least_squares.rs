@@ -71,11 +71,9 @@ pub(super) fn minimise(start: &[f64], model: impl Fn(&[f64]) -> Points) -> Optio
 fn normal_equations(points: &Points, k: usize) -> (Vec<Vec<f64>>, Vec<f64>) {
     let (mut normal, mut slope) = (vec![vec![0.0; k]; k], vec![0.0; k]);
     for (residual, gradient) in points {
-        for i in 0..k {
-            slope[i] += gradient[i] * residual;
-            for j in 0..k {
-                normal[i][j] += gradient[i] * gradient[j];
-            }
+        for ((row, total), g) in normal.iter_mut().zip(&mut slope).zip(gradient) {
+            *total += g * residual;
+            row.iter_mut().zip(gradient).for_each(|(value, h)| *value += g * h);
         }
     }
     (normal, slope)
@@ -89,11 +87,9 @@ pub(super) fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Ve
     if scale.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
         return None;
     }
-    for i in 0..k {
-        right[i] /= scale[i];
-        for j in 0..k {
-            matrix[i][j] /= scale[i] * scale[j];
-        }
+    for ((row, value), s) in matrix.iter_mut().zip(&mut right).zip(&scale) {
+        *value /= s;
+        row.iter_mut().zip(&scale).for_each(|(cell, t)| *cell /= s * t);
     }
     for column in 0..k {
         let pivot =
