@@ -4,7 +4,6 @@
 use super::least_squares::{Minimum, minimise};
 use super::{
     Bootstrap, Interval, IntervalMethod, Replicates, check_level, check_values, constant, mean, t_critical,
-    t_p,
 };
 use crate::{Error, Result};
 use rand::RngExt;
