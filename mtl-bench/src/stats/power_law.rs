@@ -253,6 +253,7 @@ fn best(shape: Shape, x: &[f64], y: &[f64], weights: &[f64]) -> Option<Minimum> 
         _ => &[0.5 * low, low - 0.5 * (high - low), high + 0.5 * (high - low)],
     };
     let middle = x.iter().map(|x| x.ln()).sum::<f64>() / x.len() as f64;
+    let width = x.iter().map(|x| (x.ln() - middle).abs()).fold(0.0, f64::max);
     let mut found: Vec<Minimum> = Vec::new();
     for &c in offsets {
         for b in [0.1, 0.5, 1.0] {
@@ -262,12 +263,20 @@ fn best(shape: Shape, x: &[f64], y: &[f64], weights: &[f64]) -> Option<Minimum> 
                 top += w * (y - c) * power;
                 bottom += w * power * power;
             }
-            let start = match shape {
-                Shape::Pure => vec![top / bottom, b],
-                Shape::Offset => vec![top / bottom, b, c],
-                Shape::Broken => vec![top / bottom, b, c, 0.1, middle, -1.0],
+            let starts = match shape {
+                Shape::Pure => vec![vec![top / bottom, b]],
+                Shape::Offset => vec![vec![top / bottom, b, c]],
+                // The break may be anywhere, and sharp or soft.
+                Shape::Broken => [-0.5, 0.0, 0.5]
+                    .iter()
+                    .flat_map(|at| {
+                        [-2.0, -0.5].map(|f| vec![top / bottom, b, c, 0.3, middle + at * width, f])
+                    })
+                    .collect(),
             };
-            found.extend(minimise(&start, |p| shape.points(p, x, y, weights)));
+            for start in starts {
+                found.extend(minimise(&start, |p| shape.points(p, x, y, weights)));
+            }
         }
     }
     found.into_iter().min_by(|a, b| a.sse.total_cmp(&b.sse))
