@@ -10,6 +10,22 @@ pub enum IntervalMethod {
     T,
     /// Quantiles of a bootstrap.
     PercentileBootstrap,
+    /// Quantiles of a bootstrap, mirrored at the estimate.
+    BasicBootstrap,
+    /// Bootstrap, corrected for bias and acceleration.
+    Bca,
+    /// Bootstrap of runs inside each task.
+    StratifiedBootstrap,
+    /// Bootstrap of runs inside each task, at levels widened for few runs.
+    ExpandedBootstrap,
+    /// Bootstrap of tasks and of the runs inside them: about new tasks.
+    TaskBootstrap,
+    /// Bootstrap of groups and of the values inside them.
+    HierarchicalBootstrap,
+    /// Wilson's score interval of a proportion.
+    Wilson,
+    /// Exact interval of a proportion.
+    ClopperPearson,
 }
 
 impl IntervalMethod {
@@ -18,6 +34,14 @@ impl IntervalMethod {
         match self {
             Self::T => "t interval",
             Self::PercentileBootstrap => "percentile bootstrap interval",
+            Self::BasicBootstrap => "basic bootstrap interval",
+            Self::Bca => "BCa bootstrap interval",
+            Self::StratifiedBootstrap => "stratified percentile bootstrap interval",
+            Self::ExpandedBootstrap => "stratified bootstrap interval, expanded for few runs",
+            Self::TaskBootstrap => "bootstrap interval over tasks and runs",
+            Self::HierarchicalBootstrap => "hierarchical bootstrap interval",
+            Self::Wilson => "Wilson interval",
+            Self::ClopperPearson => "Clopper-Pearson interval",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Wilcoxon signed-rank test: Wilcoxon, *Individual Comparisons by Ranking Methods*, Biometrics Bulletin 1, 1945.
 use super::check_values;
-use crate::Result;
+use crate::{Error, Result};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Result of [`wilcoxon`].
@@ -16,6 +16,33 @@ pub struct Wilcoxon {
     pub exact: bool,
 }
 
+/// What becomes of differences that are exactly 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Zeros {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are ranked with the others, then dropped (Pratt, JASA 54, 1959); p is never exact.
+    Pratt,
+}
+
+/// Options of [`wilcoxon_with`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WilcoxonOptions {
+    /// What becomes of zeros.
+    pub zeros: Zeros,
+    /// Whether the normal p has a continuity correction.
+    pub continuity: bool,
+    /// Up to this many differences without ties or zeros p is exact; at most 60, 0 for never.
+    pub exact_up_to: usize,
+}
+
+impl Default for WilcoxonOptions {
+    fn default() -> Self {
+        Self { zeros: Zeros::Drop, continuity: false, exact_up_to: 25 }
+    }
+}
+
 /// Tests whether paired `differences` are centred at 0: exact up to 25 differences without ties, else normal.
 ///
 /// ```
@@ -26,18 +53,31 @@ pub struct Wilcoxon {
 ///
 /// # Errors
 ///
-/// [`crate::Error::Argument`] when there are no differences or one is not finite.
+/// [`Error::Argument`] when there are no differences or one is not finite.
 pub fn wilcoxon(differences: &[f64]) -> Result<Wilcoxon> {
+    wilcoxon_with(differences, WilcoxonOptions::default())
+}
+
+/// As [`wilcoxon`], with a choice of details.
+///
+/// # Errors
+///
+/// [`Error::Argument`] as for [`wilcoxon`], or when `exact_up_to` is over 60.
+pub fn wilcoxon_with(differences: &[f64], options: WilcoxonOptions) -> Result<Wilcoxon> {
     check_values(differences, 1)?;
+    if options.exact_up_to > 60 {
+        return Err(Error::argument("exact_up_to", "at most 60", options.exact_up_to));
+    }
     // Subtraction of rounded scores leaves noise in the last bits; it must make neither signs nor order.
     let noise = 1e-12 * differences.iter().fold(0.0_f64, |m, d| m.max(d.abs()));
     let mut kept: Vec<f64> = differences.iter().copied().filter(|d| d.abs() > noise).collect();
     kept.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
-    let n = kept.len();
+    let (n, zeros) = (kept.len(), differences.len() - kept.len());
     if n == 0 {
         return Ok(Wilcoxon { statistic: 0.0, n, p: 1.0, exact: true });
     }
-    let (mut positive, mut negative, mut tie_term, mut rank) = (0.0, 0.0, 0.0, 0.0);
+    let below = if options.zeros == Zeros::Pratt { zeros as f64 } else { 0.0 };
+    let (mut positive, mut negative, mut tie_term, mut rank) = (0.0, 0.0, 0.0, below);
     for group in kept.chunk_by(|a, b| b.abs() - a.abs() <= noise) {
         let size = group.len() as f64;
         let shared = rank + (size + 1.0) / 2.0;
@@ -48,8 +88,12 @@ pub fn wilcoxon(differences: &[f64]) -> Result<Wilcoxon> {
         }
     }
     let statistic = f64::min(positive, negative);
-    let exact = tie_term == 0.0 && n == differences.len() && n <= 25;
-    let p = if exact { exact_p(statistic, n) } else { normal_p(statistic, n as f64, tie_term) };
+    let exact = tie_term == 0.0 && zeros == 0 && n <= options.exact_up_to;
+    let p = if exact {
+        exact_p(statistic, n)
+    } else {
+        normal_p(statistic, n as f64 + below, below, tie_term, options.continuity)
+    };
     Ok(Wilcoxon { statistic, n, p, exact })
 }
 
@@ -67,8 +111,12 @@ fn exact_p(statistic: f64, n: usize) -> f64 {
     (2.0 * tail / 2_f64.powi(n as i32)).min(1.0)
 }
 
-fn normal_p(statistic: f64, n: f64, tie_term: f64) -> f64 {
-    let centre = n * (n + 1.0) / 4.0;
-    let variance = n * (n + 1.0) * (2.0 * n + 1.0) / 24.0 - tie_term / 48.0;
-    (2.0 * Normal::standard().cdf((statistic - centre) / variance.sqrt())).min(1.0)
+/// Normal p of the smaller rank sum of `ranked` values, the lowest `zeros` of which were dropped.
+fn normal_p(statistic: f64, ranked: f64, zeros: f64, tie_term: f64, continuity: bool) -> f64 {
+    let pairs = |n: f64| n * (n + 1.0);
+    let centre = (pairs(ranked) - pairs(zeros)) / 4.0;
+    let spread = |n: f64| pairs(n) * (2.0 * n + 1.0) / 24.0;
+    let variance = spread(ranked) - spread(zeros) - tie_term / 48.0;
+    let shift = if continuity { (0.5_f64).min(centre - statistic) } else { 0.0 };
+    (2.0 * Normal::standard().cdf((statistic - centre + shift) / variance.sqrt())).min(1.0)
 }
