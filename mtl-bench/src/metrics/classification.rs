@@ -2,6 +2,9 @@
 use super::same_length;
 use crate::{Error, Result};
 
+/// The table of counts grows with the square of the number of classes: 2 GiB.
+const MAX_CLASSES: usize = 1 << 14;
+
 /// Share of predictions equal to their target.
 ///
 /// # Errors
@@ -58,6 +61,12 @@ impl Confusion {
         ignore: Option<i64>,
     ) -> Result<Self> {
         same_length(metric, predictions.len(), targets.len())?;
+        if classes > MAX_CLASSES {
+            return Err(Error::metric(
+                metric,
+                format!("at most {MAX_CLASSES} classes are supported, not {classes}"),
+            ));
+        }
         let mut counts = Self::new(classes);
         for (i, (&p, &t)) in predictions.iter().zip(targets).enumerate() {
             if Some(t) != ignore {
@@ -124,6 +133,33 @@ impl Confusion {
         })
     }
 
+    /// Precision, recall and F1 of each class.
+    pub fn per_class(&self) -> Vec<ClassScores> {
+        let scores = |(hits, targets, predictions): (u64, u64, u64)| ClassScores {
+            precision: hits as f64 / predictions.max(1) as f64,
+            recall: hits as f64 / targets.max(1) as f64,
+            f1: 2.0 * hits as f64 / (targets + predictions).max(1) as f64,
+            support: targets,
+        };
+        self.class_counts().map(scores).collect()
+    }
+
+    /// F1 of the counts summed over classes; with one label per example it equals [`Confusion::accuracy`].
+    pub fn micro_f1(&self) -> f64 {
+        self.accuracy()
+    }
+
+    /// Mean F1 over classes, weighted by their targets; 0 when there are no examples.
+    pub fn weighted_f1(&self) -> f64 {
+        let sum: f64 = self.per_class().iter().map(|c| c.support as f64 * c.f1).sum();
+        sum / self.total().max(1) as f64
+    }
+
+    /// Mean recall over the classes that occur as a target, also called mean class accuracy.
+    pub fn balanced_accuracy(&self) -> f64 {
+        mean(self.per_class().into_iter().filter(|c| c.support > 0).map(|c| c.recall))
+    }
+
     /// Mean F1 over the classes that occur as a target or a prediction.
     pub fn macro_f1(&self) -> f64 {
         mean(
@@ -144,6 +180,19 @@ impl Confusion {
     pub fn mean_iou(&self) -> f64 {
         mean(self.iou().into_iter().flatten())
     }
+}
+
+/// Scores of one class; a quotient without cases is 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassScores {
+    /// Share of its predictions that are right.
+    pub precision: f64,
+    /// Share of its targets that are found.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+    /// Number of its targets.
+    pub support: u64,
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

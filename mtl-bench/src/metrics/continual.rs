@@ -207,6 +207,19 @@ impl AccuracyMatrix {
         Ok(mean((0..last).map(|j| self.known(last, j) - self.known(j, j))))
     }
 
+    /// Mean, over all pairs of an earlier task and a later experience, of accuracy minus accuracy just after learning.
+    ///
+    /// Díaz-Rodríguez et al., *Don't forget, there is more than forgetting*, 2018, arXiv 1810.13166.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Metric`] when there is a single task.
+    pub fn backward_transfer_all_steps(&self) -> Result<f64> {
+        let last = self.several("backward_transfer")?;
+        let after = |i: usize| (0..i).map(move |j| self.known(i, j) - self.known(j, j));
+        Ok(mean((1..=last).flat_map(after)))
+    }
+
     /// Mean over later tasks of the accuracy just before learning minus `baseline`, that of a randomly initialised model.
     ///
     /// It has no meaning when classes are added over time: an unseen class cannot be predicted.

@@ -1,21 +1,53 @@
 //! Scores of predictions, of multi-task gain and of continual learning. One file per family.
+pub mod agreement;
+pub mod auroc;
+pub mod calibration;
 pub mod classification;
 pub mod continual;
+pub mod correlation;
 pub mod dense;
+pub mod depth;
 pub mod gain;
+pub mod instruction;
 pub mod multi_label;
+pub mod multi_label_f1;
+pub mod multiple_choice;
+pub mod normals;
+pub mod pairwise;
 pub mod pareto;
+pub mod probability;
+pub mod ranking;
 pub mod regression;
+pub mod saliency;
 mod score;
+pub mod skill_mix;
+pub mod temperature;
+pub mod text;
+pub mod top_k;
 
-pub use classification::{Confusion, accuracy, macro_f1};
+pub use agreement::KappaWeights;
+pub use auroc::{auroc, auroc_one_vs_rest};
+pub use calibration::{Bin, Binning, Calibration};
+pub use classification::{ClassScores, Confusion, accuracy, macro_f1};
 pub use continual::{AccuracyMatrix, Forgetting};
+pub use correlation::{Correlation, kendall, pearson, spearman};
 pub use dense::mean_iou;
+pub use depth::{DepthErrors, depth_errors};
 pub use gain::{Averaging, DeltaM, DeltaMOptions, GainSign, TaskScores, delta_m};
-pub use multi_label::{average_precision, mean_average_precision};
+pub use instruction::{InstructionAccuracy, TurnChange, instruction_accuracy, turn_change};
+pub use multi_label::{average_precision, mean_average_precision, micro_average_precision};
+pub use multi_label_f1::{MultiLabelScores, Selection, multi_label_scores};
+pub use multiple_choice::{Choice, ChoiceScores, choice_scores};
+pub use normals::{NormalErrors, normal_errors};
 pub use pareto::{hypervolume, non_dominated};
-pub use regression::mse;
+pub use probability::{Brier, binary_brier, brier, negative_log_likelihood};
+pub use ranking::{Gain, NextItem, Ranked, RankingScores, next_item, rank_of, ranking_scores};
+pub use regression::{explained_variance, mae, mse, r_squared, rmse};
+pub use saliency::{Saliency, saliency};
 pub use score::{Targets, score};
+pub use skill_mix::{SkillGrade, SkillMix, skill_mix};
+pub use temperature::{Temperature, fit_temperature};
+pub use top_k::top_k_accuracy;
 
 use crate::{Error, Result};
 
@@ -39,7 +71,7 @@ impl Better {
     /// assert_eq!(Better::of_metric("colour"), None);
     /// ```
     pub fn of_metric(name: &str) -> Option<Self> {
-        const HIGHER: [&str; 11] = [
+        const HIGHER: [&str; 18] = [
             "accuracy",
             "macro_f1",
             "map",
@@ -51,9 +83,28 @@ impl Better {
             "learning_accuracy",
             "throughput",
             "hypervolume",
+            "ndcg",
+            "mrr",
+            "bleu",
+            "chrf",
+            "rouge",
+            "cider",
+            "exact_match",
         ];
-        const LOWER: [&str; 9] =
-            ["mse", "mae", "rmse", "loss", "error", "forgetting", "latency", "energy", "memory"];
+        const LOWER: [&str; 12] = [
+            "mse",
+            "mae",
+            "rmse",
+            "loss",
+            "error",
+            "forgetting",
+            "latency",
+            "energy",
+            "memory",
+            "ece",
+            "brier",
+            "nll",
+        ];
         let is = |known: &&str| {
             name == *known || name.starts_with(&format!("{known}_")) || name.ends_with(&format!("_{known}"))
         };

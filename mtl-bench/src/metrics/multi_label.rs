@@ -33,6 +33,27 @@ pub fn average_precision<T: Into<f64> + Copy>(scores: &[T], positive: &[bool]) -
     Ok(area / positives as f64)
 }
 
+/// [`average_precision`] over all pairs of example and label at once; targets are 0 or 1.
+///
+/// # Errors
+///
+/// [`Error::Metric`] when no target is positive, lengths differ, a score is not finite or a target is neither 0 nor 1.
+pub fn micro_average_precision<T: Into<f64> + Copy>(scores: &[T], targets: &[T]) -> Result<f64> {
+    same_length("map", scores.len(), targets.len())?;
+    zero_or_one(targets)?;
+    let positive: Vec<bool> = targets.iter().map(|&t| t.into() == 1.0).collect();
+    average_precision(scores, &positive)
+}
+
+fn zero_or_one<T: Into<f64> + Copy>(targets: &[T]) -> Result<()> {
+    match targets.iter().enumerate().find(|&(_, &t)| t.into() != 0.0 && t.into() != 1.0) {
+        Some((i, &t)) => {
+            Err(Error::metric("map", format!("targets must be 0 or 1, but target {i} is {}", t.into())))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Mean over labels of [`average_precision`]; `scores` and `targets` are `[examples, labels]`, row by row, targets 0 or 1.
 ///
 /// Labels without a positive example are left out of the mean.
@@ -52,9 +73,7 @@ pub fn mean_average_precision<T: Into<f64> + Copy>(
             format!("{} scores are not a multiple of {labels} labels", scores.len()),
         ));
     }
-    if let Some((i, &t)) = targets.iter().enumerate().find(|&(_, &t)| t.into() != 0.0 && t.into() != 1.0) {
-        return Err(Error::metric("map", format!("targets must be 0 or 1, but target {i} is {}", t.into())));
-    }
+    zero_or_one(targets)?;
     let (mut sum, mut counted) = (0.0, 0);
     for label in 0..labels {
         let column = |values: &[T]| -> Vec<f64> {

@@ -1,0 +1,91 @@
+//! Scores of generated text against references. One file per metric.
+//!
+//! Metrics print on the scale of their reference programs: BLEU, chrF and TER from 0 to 100, the others from 0 to 1,
+//! CIDEr from 0 to 10. An empty prediction is allowed and scores 0; an empty list of references is an error.
+pub mod bleu;
+pub mod chrf;
+pub mod cider;
+pub mod coco;
+pub mod distinct;
+pub mod exact;
+pub mod meteor;
+pub mod porter;
+pub mod rouge;
+pub mod ter;
+pub mod tokenise;
+
+pub use bleu::{Bleu, BleuOptions, Smoothing, corpus_bleu, sentence_bleu};
+pub use chrf::{ChrfOptions, chrf, corpus_chrf};
+pub use cider::{CiderKind, cider};
+pub use coco::{coco_bleu, coco_rouge_l};
+pub use distinct::distinct_n;
+pub use exact::{exact_match, normalise, token_f1};
+pub use meteor::{MeteorOptions, meteor_lite};
+pub use porter::porter_stem;
+pub use rouge::{Rouge, RougeKind, rouge, rouge_best};
+pub use ter::{Ter, corpus_ter, ter};
+pub use tokenise::Tokeniser;
+
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+
+/// How often each n-gram occurs.
+type Counts<'a, T> = BTreeMap<&'a [T], u64>;
+
+fn ngrams<T: Ord>(tokens: &[T], n: usize) -> Counts<'_, T> {
+    let mut counts = BTreeMap::new();
+    for gram in tokens.windows(n) {
+        *counts.entry(gram).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Size of the intersection of two multisets.
+fn overlap<T: Ord>(a: &Counts<'_, T>, b: &Counts<'_, T>) -> u64 {
+    a.iter().map(|(gram, &count)| count.min(b.get(gram).copied().unwrap_or(0))).sum()
+}
+
+/// Length of the longest common subsequence.
+fn lcs<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    let mut row = vec![0_usize; b.len() + 1];
+    for x in a {
+        let mut diagonal = 0;
+        for (j, y) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = if x == y { diagonal + 1 } else { above.max(row[j]) };
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+fn has_references<S>(metric: &'static str, references: &[S]) -> Result<()> {
+    if references.is_empty() {
+        return Err(Error::metric(metric, "there are no references"));
+    }
+    Ok(())
+}
+
+/// Checks a corpus: one non-empty list of references per prediction.
+fn corpus<P, R: AsRef<[S]>, S>(metric: &'static str, predictions: &[P], references: &[R]) -> Result<()> {
+    if predictions.is_empty() && references.is_empty() {
+        return Err(Error::metric(metric, "there are no examples"));
+    }
+    if predictions.len() != references.len() {
+        let message =
+            format!("{} predictions, but {} lists of references", predictions.len(), references.len());
+        return Err(Error::metric(metric, message));
+    }
+    match references.iter().position(|r| r.as_ref().is_empty()) {
+        Some(i) => Err(Error::metric(metric, format!("prediction {i} has no references"))),
+        None => Ok(()),
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn f1(precision: f64, recall: f64) -> f64 {
+    if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 }
+}
