@@ -71,7 +71,7 @@ pub fn adjust(p: &[f64], correction: Correction) -> Result<Vec<f64>> {
         Correction::Bonferroni => each(&|p| p * m),
         Correction::Sidak => each(&|p| sidak(p, m)),
         Correction::Holm => return holm(p),
-        Correction::HolmSidak => step_down(p, |p, left| sidak(p, left)),
+        Correction::HolmSidak => step_down(p, sidak),
         Correction::Hochberg => step_up(p, |p, rank| p * (m - rank + 1.0)),
         Correction::Hommel => hommel(p),
         Correction::BenjaminiHochberg => step_up(p, |p, rank| p * m / rank),

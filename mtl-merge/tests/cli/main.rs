@@ -1,5 +1,5 @@
 //! The command line: exit codes, what goes to stdout, what goes to stderr.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 mod help;
 mod run;
 mod sweep;

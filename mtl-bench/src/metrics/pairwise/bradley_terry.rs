@@ -164,8 +164,8 @@ fn strongly_connected(wins: &[Vec<f64>]) -> Result<()> {
     };
     let reached: Vec<Vec<bool>> = (0..n).map(reach).collect();
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for i in 0..n {
-        match groups.iter_mut().find(|g| reached[g[0]][i] && reached[i][g[0]]) {
+    for (i, from_here) in reached.iter().enumerate() {
+        match groups.iter_mut().find(|g| reached[g[0]][i] && from_here[g[0]]) {
             Some(group) => group.push(i),
             None => groups.push(vec![i]),
         }

@@ -98,7 +98,7 @@ impl Stats {
         let mut score = 0.0;
         if self.matches.iter().any(|&m| m > 0) {
             let (mut halves, mut orders) = (1.0, ORDER);
-            for n in 0..ORDER {
+            for (n, precision) in precisions.iter_mut().enumerate() {
                 let (mut hits, mut total) = (self.matches[n] as f64, self.totals[n] as f64);
                 if let Smoothing::AddK(k) = options.smoothing
                     && n > 0
@@ -112,7 +112,7 @@ impl Stats {
                 if options.effective_order {
                     orders = n + 1;
                 }
-                precisions[n] = match options.smoothing {
+                *precision = match options.smoothing {
                     _ if hits > 0.0 => 100.0 * hits / total,
                     Smoothing::Exp => {
                         halves *= 2.0;
