@@ -95,10 +95,13 @@ impl Estimated {
         self.layers().map(|(_, bytes)| bytes).fold(0, u64::saturating_add)
     }
 
-    /// Bytes per second that weights can arrive with: the ports' or the memory's.
+    /// Off-chip bytes per second: the weight ports' or the memory's; the memory's where activations have ports of their own.
     pub(crate) fn bandwidth(&self) -> anyhow::Result<u64> {
         let design = &self.design;
         let memory = (design.platform.peak_bytes_per_s() as f64 * design.dram_efficiency) as u64;
+        if design.off_chip.is_some() {
+            return Ok(memory);
+        }
         Ok(memory.min(design.port.bytes_per_cycle()?.saturating_mul(design.clock_hz())))
     }
 }

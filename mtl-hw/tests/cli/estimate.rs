@@ -69,7 +69,7 @@ fn bad_input_names_what_is_wrong() {
     let error = |words: &str| lab.run(words).expect(2).err;
     assert_snapshot!(error("estimate vit-smal --on zcu104-m3vit"), @"error: unknown model `vit-smal`; did you mean `vit-small`?");
     assert_snapshot!(error("estimate vit-small --on zcu104-m3vit --board zcu105"), @"error: unknown platform `zcu105`; did you mean `zcu102`? known are zcu104, zcu102, kv260, pynq-z2, alveo-u50, alveo-u280, vck190");
-    assert_snapshot!(error("estimate vit-small --on zcu104-m3vit --board pynq-z2"), @"error: design `zcu104-m3vit` on board `pynq-z2`: `clock_mhz` must be at most 250, the limit of pynq-z2, but is 300");
+    assert_snapshot!(error("estimate vit-small --on zcu104-m3vit --board pynq-z2"), @"error: design `zcu104-m3vit` on board `pynq-z2`: `clock_mhz` must be at most 150, the limit of pynq-z2, but is 300");
     assert_snapshot!(error("estimate m3vit-small --on zcu104-m3vit --schedule fifo"), @"error: unknown schedule `fifo`; known are reordered, all-resident, token-by-token[:CACHED] and expert-by-expert with +matrix, +speculative, +no-prefetch");
     assert_snapshot!(error("estimate vit-small --on zcu104-m3vit --routing zipf:1.2"), @"error: routing `zipf:1.2`: `vit-small` has no mixture-of-experts layers to route");
     let design = lab.run("platforms zcu104-m3vit").expect(0).out;

@@ -62,7 +62,7 @@ fn bad_spaces_name_file_and_key() {
     let lab = Lab::new();
     lab.file("a.toml", &SPACE.replace("rows =", "rowz ="));
     let error = lab.run("explore a.toml").expect(2).err;
-    assert!(error.contains("`a.toml`") && error.contains("`dims`") && error.contains("rowz"), "{error}");
+    assert!(error.contains("`a.toml`") && error.contains("`dims.rowz`"), "{error}");
     lab.file("b.toml", &SPACE.replace("vit-tiny", "vit-tony"));
     assert_snapshot!(lab.run("explore b.toml").expect(2).err, @"error: `b.toml`: models[0]: unknown model `vit-tony`; did you mean `vit-tiny`?");
     lab.file("w.toml", "model = \"vit-tiny\"\nrouting = \"zipf:1\"\ntrace = \"t.jsonl\"\n");

@@ -46,7 +46,7 @@ fn bad_traces_name_file_and_line() {
     let header = r#"{"format":"mtl-route/1","model":"toy","layers":[{"id":"blk.1","experts":4,"top_k":1,"d_model":8,"d_hidden":8}],"tasks":["digit"],"tokens_per_image":2,"token_order":"class,row-major"}"#;
     let line = r#"{"image":0,"task":0,"layer":"blk.1","experts":[[3],[4]]}"#;
     lab.file("t.jsonl", &format!("{header}\n{line}\n"));
-    assert_snapshot!(lab.run("trace stats t.jsonl").expect(2).err, @"error: `t.jsonl`: routing trace, line 2: token 1 names expert 4, but there are 4");
+    assert_snapshot!(lab.run("trace stats t.jsonl").expect(2).err, @"error: `t.jsonl`: routing trace, line 2: routing of layer `blk.1`: token 1 names expert 4, but there are 4");
     lab.file("empty.jsonl", "");
     assert!(lab.run("trace stats empty.jsonl").expect(2).err.contains("`empty.jsonl`"));
     assert!(lab.run("trace stats nowhere").expect(2).err.contains("cannot read `nowhere`"));

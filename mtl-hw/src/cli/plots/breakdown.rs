@@ -30,7 +30,7 @@ pub(crate) fn draw(report: &Report) -> anyhow::Result<Canvas> {
     let mut canvas = Canvas::new(total, bottom + 50.0 + MARGIN);
     canvas.text((MARGIN, MARGIN + TITLE / 2.0), &title, TITLE, INK, Anchor::Start);
     let mut at = left;
-    for (series, name) in ["compute", "loads that nothing hides"].iter().enumerate() {
+    for (series, name) in ["compute", "loads and stores that nothing hides"].iter().enumerate() {
         let y = MARGIN + TITLE + 18.0;
         canvas.rect((at, y - 5.0), (at + 14.0, y + 5.0), SERIES[series]);
         canvas.text((at + 20.0, y), name, TICK, INK, Anchor::Start);
