@@ -333,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn brackets_that_end_at_the_highest_key_are_narrowed() {
+        let n = 60_000_usize;
+        let list: Vec<i32> = (0..n).map(|i| i32::MAX - 1 - (i * 7919 % n * 279) as i32).collect();
+        let values = list.iter().map(|&key| key.into()).collect();
+        let key = |piece: &Piece<'_>, list: usize, out: &mut [i32]| {
+            out.iter_mut().zip(piece.models[list]).for_each(|(out, &x)| *out = x as i32);
+        };
+        let wanted = [1, 2, 5, n / 4, n / 2, n - 1].map(|k| Rank { list: 0, k });
+        let found = with(&[values], &[n], &ELEMENTS, |t| select(t, &wanted, key).unwrap());
+        for (rank, found) in wanted.iter().zip(found) {
+            assert_eq!(found.key, i32::MAX - 1 - 279 * (rank.k as i32 - 1));
+        }
+    }
+
+    #[test]
     fn keys_of_64_bits_tell_more_apart() {
         let n = 40_000;
         let list: Vec<f64> = (0..n).map(|i| 1.0 + ((i * 7919) % n) as f64 * 1e-12).collect();

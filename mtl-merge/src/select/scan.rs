@@ -191,9 +191,10 @@ impl<'j, 't, K: Key> Job<'j, 't, K> {
             for (part, &keys) in histogram.parts.iter().enumerate().rev() {
                 if need as u64 <= keys {
                     let start = lo.plus((part as u128) << shift);
-                    let end = start.plus(1 << shift);
+                    // Beyond the highest key there is none to count on.
+                    let end = if hi.above(start) > 1 << shift { start.plus(1 << shift) } else { hi };
                     bracket.ends.0 = if part == 0 { lo } else { start.plus(1_u128.wrapping_neg()) };
-                    bracket.ends.1 = end.min(hi);
+                    bracket.ends.1 = end;
                     break;
                 }
                 need -= keys as usize;
