@@ -1,10 +1,13 @@
 //! Edge-MoE kernel by kernel: its trip counts, its measured latency, and the claims of its paper.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 use mtl_hw::cost::dram::Master;
 use mtl_hw::cost::engine::{Engine, Tile, attention_steps};
 use mtl_hw::cost::off_chip::{HiddenLoads, Slowest, SoftmaxUnit, kernels};
 use mtl_hw::cost::{Accelerator, Analytical, Bound, CostModel, MoeSchedule, Report};
+use mtl_hw::explore::off_chip::{OffChipDims, OffChipSearch};
+use mtl_hw::explore::transformer::Limits;
+use mtl_hw::explore::{Evaluate, Explorer, Goal, Point, Strategy as Search};
 use mtl_hw::graph::{ModelGraph, OpKind};
 use mtl_hw::presets::{EDGE_MOE_QUEUES, m3vit_tiny_cityscapes, zcu102_edge_moe};
 use mtl_hw::routing::Routing;
@@ -264,4 +267,34 @@ fn convolutions_and_pooling_take_time_too() {
     // 64 positions, 288 by 64 in tiles of 16 by 16.
     assert_eq!(report.layers[0].compute_cycles, 64 * 18 * 4);
     assert!(report.layers[1].cycles > 64 * 64 * 32 / 256);
+}
+
+/// On the published design's board and under its own model there are faster designs, and the fastest has a unit of its own for
+/// the projections of attention. Its latency then is the time between images.
+#[test]
+fn a_search_finds_faster_designs_than_the_published_one_and_they_separate_attention() {
+    let dims = OffChipDims { clock_mhz: vec![300], ..OffChipDims::default() };
+    let base = zcu102_edge_moe().unwrap();
+    let search = OffChipSearch::new(base.clone(), graph(), &[ROUTING], dims, Limits::default()).unwrap();
+    let space = search.space();
+    let published = [16, 16, 0, 4, 8, 300];
+    let point = |values: [u64; 6]| {
+        let index = |(d, v)| (0..space.size(d)).find(|&i| space.value(d, i) == v).unwrap();
+        Point::new(values.into_iter().enumerate().map(index).collect())
+    };
+    let own = search.eval(&point(published)).unwrap();
+    assert_eq!(own.latency_s, run(&base).latency_s());
+    let found = Explorer::new(space, &search)
+        .goals(&[Goal::Latency, Goal::MaxResource])
+        .strategy(Search::Exhaustive)
+        .run()
+        .unwrap();
+    let front = &found.front.points;
+    let fastest = front.iter().min_by(|a, b| a.1.latency_s.total_cmp(&b.1.latency_s)).unwrap();
+    println!("published {:.2} ms, {:?}", 1e3 * own.latency_s, own.resources);
+    for (p, o) in front {
+        println!("{:.2} ms, {:.1} %: {}", 1e3 * o.latency_s, 100.0 * o.resources.max(), space.describe(p));
+    }
+    assert!(fastest.1.latency_s < own.latency_s);
+    assert!(space.value(2, fastest.0.index(2)) > 0, "{}", space.describe(&fastest.0));
 }

@@ -272,6 +272,11 @@ space.toml (only models is required):
   [limits]
   latency_s = 0.01
 
+A base that keeps activations off chip, such as \"zcu102-edge-moe\", takes [off_chip] in place of [dims]:
+  [off_chip]
+  t_in = [8, 16, 32]                     # and t_out, queries, lanes, clock_mhz
+  projections = [0, 16]                  # side of a unit of its own for attention's projections; 0 for none
+
 workload.toml:
   model = \"m3vit-small:224\"              # or a graph file by itself
   routing = \"zipf:1.2\"                   # or trace = \"routing.jsonl\", with images = [0, 1]

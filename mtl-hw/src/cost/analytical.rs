@@ -52,7 +52,7 @@ impl CostModel for Analytical {
             cycles: sum("cycles", layers.iter().map(|l| l.cycles))?,
             macs: graph.macs()?,
             weight_bytes: sum("weight bytes", layers.iter().map(|l| l.weight_bytes))?,
-            peak_macs: accelerator.engine.get().peak_macs()?,
+            peak_macs: multipliers(accelerator)?,
             layers,
             fit: accelerator.platform.check(&resources),
             memory,
@@ -92,6 +92,17 @@ fn operating_point(
     })
 }
 
+/// Multipliers of all matrix units: the engine, projections of their own, both products of a separate attention unit.
+fn multipliers(accelerator: &Accelerator) -> Result<u64> {
+    let own = accelerator.off_chip.as_ref().and_then(|d| d.projections.as_ref());
+    let projections = own.map_or(Ok(0), |e| e.get().peak_macs())?;
+    let attention = accelerator.attention.as_ref().map_or(0, |a| a.peak_macs());
+    sum(
+        "multipliers",
+        [accelerator.engine.get().peak_macs()?, projections, product("multipliers", &[2, attention])?],
+    )
+}
+
 /// Share of all multipliers that is at work, averaged over `cycles`.
 fn activity(accelerator: &Accelerator, layers: &[LayerCost], cycles: u64) -> Result<f64> {
     let engine = accelerator.engine.get().peak_macs()?;
@@ -99,7 +110,7 @@ fn activity(accelerator: &Accelerator, layers: &[LayerCost], cycles: u64) -> Res
     let projections = own.map_or(Ok(0), |e| e.get().peak_macs())?;
     let attention = accelerator.attention.as_ref().map_or(0, |a| a.peak_macs());
     let fused = accelerator.off_chip.as_ref().is_some_and(|d| d.fused_attention);
-    let (mut busy, all) = (0.0, engine as f64 + projections as f64 + 2.0 * attention as f64);
+    let (mut busy, all) = (0.0, multipliers(accelerator)? as f64);
     for l in layers {
         let units = match l.kind {
             OpKind::AttentionScores | OpKind::AttentionValues if attention > 0 => {

@@ -116,13 +116,13 @@ pub struct Report {
     pub macs: u64,
     /// Bytes of weights loaded per image.
     pub weight_bytes: u64,
-    /// Multiply-accumulates per cycle at full use.
+    /// Multiply-accumulates per cycle at full use of every matrix unit.
     pub peak_macs: u64,
     /// Cost of each node in order.
     pub layers: Vec<LayerCost>,
     /// On-chip buffers.
     pub memory: MemoryPlan,
-    /// The design against the board. Flip-flops are not estimated, LUTs only where activations travel off chip.
+    /// The design against the board. LUTs and flip-flops are estimated only where activations travel off chip.
     pub fit: FitReport,
     /// Power model behind the energy.
     pub power: PowerModel,
@@ -166,7 +166,7 @@ impl Report {
         self.memory.total_mib()
     }
 
-    /// Useful share of the engine's peak over the whole image.
+    /// Useful share of the matrix units' peak over the whole image.
     #[must_use]
     pub fn utilisation(&self) -> f64 {
         self.macs as f64 / (self.peak_macs as f64 * self.cycles as f64)

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 const EXP_DSP: u64 = 6;
 /// Multiplications per element of a layer norm: square, mean, variance, scale.
 const NORM_MULTIPLIES: u64 = 4;
+/// Flip-flops per ten LUTs, a rule of thumb for pipelined arithmetic.
+const FF_PER_TEN_LUTS: u64 = 13;
 /// Bits of a queue entry: a token's index and its gate probability.
 const QUEUE_BITS: u64 = 64;
 
@@ -57,7 +59,7 @@ impl LutModel {
 /// Resources of a design for a graph.
 ///
 /// With activations on chip: the engine's multipliers, buffers by bits. With activations off chip also attention, gate,
-/// norm and exponential units, weight buffers by the width of the words that feed the tile, expert queues, and LUTs.
+/// norm and exponential units, weight buffers by the width of the words that feed the tile, expert queues, LUTs and flip-flops.
 ///
 /// # Errors
 ///
@@ -130,9 +132,10 @@ fn off_chip(graph: &ModelGraph, accelerator: &Accelerator, design: &OffChip) -> 
         let word = product("bits", &[tile, p.weight_bits.into()])?;
         weights = sum("ramb18", [weights, pack(word, numbers.div_ceil(tile), 1)?.ramb18])?;
     }
+    let lut = LutModel::default().luts(operand_bits, port_bits)?;
     Ok(Resources {
-        lut: LutModel::default().luts(operand_bits, port_bits)?,
-        ff: 0,
+        lut,
+        ff: product("ff", &[lut, FF_PER_TEN_LUTS])? / 10,
         ramb18: sum("ramb18", [weights, queues])?,
         uram: 0,
         dsp,

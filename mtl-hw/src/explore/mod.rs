@@ -2,7 +2,7 @@
 //!
 //! A [`Space`] lists the parameters, an [`Evaluate`] computes what a point costs, and [`Explorer`] searches: every point,
 //! branch and bound with admissible bounds, NSGA-II, random points, or the two stages of UbiMoE. [`transformer`] holds the
-//! evaluator for transformer accelerators, [`width`] the search for the widths of slimmable networks under a budget.
+//! evaluator for transformer accelerators, [`off_chip`] that for designs that keep activations off chip, [`width`] the search for the widths of slimmable networks under a budget.
 //!
 //! Results depend on the seed but not on the number of threads; searches run in rayon's current pool.
 mod branch;
@@ -11,6 +11,7 @@ mod front;
 mod hypervolume;
 mod nsga2;
 mod objectives;
+pub mod off_chip;
 mod plot;
 mod rng;
 mod search;

@@ -69,6 +69,62 @@ fn bad_spaces_name_file_and_key() {
     assert_snapshot!(lab.run("explore zcu104 w.toml").expect(2).err, @"error: `w.toml`: `routing` and `trace` exclude each other");
 }
 
+const OFF_CHIP: &str = r#"
+base = "zcu102-edge-moe"
+models = ["m3vit-tiny"]
+[off_chip]
+t_in = [8, 16]
+t_out = [16]
+projections = [0, 16]
+queries = [2, 4]
+lanes = [8]
+clock_mhz = [300]
+"#;
+
+#[test]
+fn designs_that_keep_activations_off_chip_have_dimensions_of_their_own() {
+    let lab = Lab::new();
+    lab.file("edge.toml", OFF_CHIP);
+    let json = lab.json("explore edge.toml --json --quiet");
+    let points = json["points"].as_array().unwrap();
+    assert!(!points.is_empty());
+    lab.file("dims.toml", &OFF_CHIP.replace("[off_chip]", "[dims]\nrows = [8]\n[off_chip]"));
+    assert_snapshot!(lab.run("explore dims.toml").expect(2).err, @"error: `dims.toml`: `dims` is for designs with activations on chip; `zcu102-edge-moe` keeps them off chip and takes `[off_chip]`");
+    lab.file("other.toml", &OFF_CHIP.replace("zcu102-edge-moe", "zcu104-m3vit"));
+    let error = lab.run("explore other.toml").expect(2).err;
+    assert!(error.contains("`[off_chip]` is for a base that keeps activations off chip"), "{error}");
+    lab.file("two.toml", &OFF_CHIP.replace("[\"m3vit-tiny\"]", "[\"m3vit-tiny\", \"vit-tiny\"]"));
+    let error = lab.run("explore two.toml").expect(2).err;
+    assert!(error.contains("`models` must be one model") && error.contains("but are 2"), "{error}");
+    lab.file("clock.toml", &OFF_CHIP.replace("[300]", "[3000]"));
+    let error = lab.run("explore clock.toml").expect(2).err;
+    assert!(error.contains("`off_chip.clock_mhz` must be at most"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_search_tells_its_front_so_far_with_code_130() {
+    let lab = Lab::new();
+    // About 10^10 points: hours.
+    lab.file("space.toml", "platform = \"zcu104\"\nmodels = [\"vit-tiny\", \"vit-small\", \"m3vit-tiny\"]\n[dims]\ncopies = [1, 2, 3, 4, 5, 6, 7, 8]\nactivation_kib = [64, 128, 256, 512, 1024]\n");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mtl-hw"));
+    command.args(["explore", "space.toml", "--strategy", "exhaustive", "--csv"]).current_dir(lab.path("."));
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(out.lines().count() > 1 && err.contains("exhaustive stopped"), "{out}\n{err}");
+}
+
 const WIDTHS: &str = r#"
 budgets = [1e5, 2e6, 1e9]
 preferences = [2.0, 1.0]

@@ -127,26 +127,47 @@ fn add(base: Option<&[f64]>, models: &[&[f64]], sums: &mut [[f64; LANES]], tile:
             None => &models[i][start..end],
         };
         for i in 0..n {
-            for j in i..n {
-                add_products(part(i), part(j), &mut sums[i * n + j]);
+            let mut j = i;
+            while j < n {
+                let at = i * n + j;
+                if let Some(sums) = sums[at..at + (n - j).min(3)].as_mut_array() {
+                    add_products(part(i), [part(j), part(j + 1), part(j + 2)], sums);
+                } else if let Some(sums) = sums[at..at + (n - j).min(3)].as_mut_array() {
+                    add_products(part(i), [part(j), part(j + 1)], sums);
+                } else if let Some(sums) = sums[at..=at].as_mut_array() {
+                    add_products(part(i), [part(j)], sums);
+                }
+                j += 3;
             }
         }
     }
 }
 
-/// Adds the products of elements; the order of the additions depends on the length alone.
+/// Elements of a vector register.
+const REGISTER: usize = 4;
+
+/// Adds the products of one vector's elements with those of a few others, so that each element of the one is loaded once;
+/// the order of the additions depends on the length alone.
 #[inline(always)]
-fn add_products(a: &[f64], b: &[f64], sums: &mut [f64; LANES]) {
+fn add_products<const N: usize>(a: &[f64], others: [&[f64]; N], sums: &mut [[f64; LANES]; N]) {
     let mut lanes = *sums;
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    let all = others.map(|b| b.as_chunks::<LANES>());
+    let others = all.map(|(b, _)| &b[..chunks.len()]);
+    for (k, a) in chunks.iter().enumerate() {
+        for register in (0..LANES).step_by(REGISTER) {
+            for (lanes, b) in lanes.iter_mut().zip(&others) {
+                for lane in register..register + REGISTER {
+                    lanes[lane] += a[lane] * b[k][lane];
+                }
+            }
         }
     }
     *sums = lanes;
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += a * b;
+    for (sums, (_, b)) in sums.iter_mut().zip(all) {
+        for ((sum, a), b) in sums.iter_mut().zip(rest).zip(b) {
+            *sum += a * b;
+        }
     }
 }
 

@@ -6,8 +6,7 @@ use crate::cli::args::{Explore, StrategyArg};
 use crate::cli::progress::{Bar, on_threads, stop_flag};
 use crate::cli::table::{Cell, Table, number};
 use crate::cli::{INTERRUPTED, UNMET, plots, print, say, tell};
-use crate::explore::transformer::Transformer;
-use crate::explore::{Budget, Ended, Exploration, Explorer, Goal, Nsga2Config, Progress, Strategy};
+use crate::explore::{Budget, Ended, Exploration, Explorer, Goal, Nsga2Config, Progress, Space, Strategy};
 use crate::{HwError, Result};
 use anyhow::ensure;
 use std::fmt::Write;
@@ -22,7 +21,7 @@ pub(crate) fn explore(args: &Explore) -> anyhow::Result<u8> {
     }
     let search = space::Search::of(args)?;
     let goals = search.goals.clone();
-    let evaluator = search.spec.build()?;
+    let evaluator = search.evaluator()?;
     let space = evaluator.space();
     if !args.output.quiet {
         say(&format!("{} points, {} on {}", space.points(), search.title, search.board));
@@ -38,9 +37,9 @@ pub(crate) fn explore(args: &Explore) -> anyhow::Result<u8> {
         Err(e) => return Err(e.into()),
     };
     if let Some(path) = &args.plot {
-        plots::save(path, &plot(&found, &evaluator, &search.title, &search.board)?)?;
+        plots::save(path, &plot(&found, space, &search.title, &search.board)?)?;
     }
-    output(args, &found, &evaluator)?;
+    output(args, &found, space)?;
     Ok(if found.ended == Ended::Stopped { INTERRUPTED } else { 0 })
 }
 
@@ -57,7 +56,7 @@ fn strategy(choice: StrategyArg, args: &Explore) -> Strategy {
 
 fn run(
     args: &Explore,
-    evaluator: &Transformer,
+    evaluator: &space::Evaluator<'_>,
     strategy: Strategy,
     goals: &[Goal],
 ) -> anyhow::Result<Result<Exploration>> {
@@ -69,7 +68,7 @@ fn run(
     let stop = stop_flag()?;
     let bar = Bar::new(args.output.quiet);
     let show = |p: &Progress| bar.show(p);
-    let explorer = Explorer::new(evaluator.space(), evaluator)
+    let explorer = Explorer::new(evaluator.space(), evaluator.evaluate())
         .strategy(strategy)
         .goals(goals)
         .budget(budget)
@@ -81,8 +80,7 @@ fn run(
     Ok(found)
 }
 
-fn output(args: &Explore, found: &Exploration, evaluator: &Transformer) -> anyhow::Result<()> {
-    let space = evaluator.space();
+fn output(args: &Explore, found: &Exploration, space: &Space) -> anyhow::Result<()> {
     let remark = || {
         let rate = found.evaluated as f64 / found.elapsed.as_secs_f64().max(1e-9);
         let reason = found.reason.as_ref().map_or_else(String::new, |r| format!(" (chosen: {r})"));
@@ -93,7 +91,7 @@ fn output(args: &Explore, found: &Exploration, evaluator: &Transformer) -> anyho
     } else if args.output.csv {
         print(&found.front.to_csv(space))?;
     } else {
-        print(&text(args.limit, found, evaluator)?)?;
+        print(&text(args.limit, found, space)?)?;
     }
     if !args.output.quiet {
         say(&remark());
@@ -101,8 +99,7 @@ fn output(args: &Explore, found: &Exploration, evaluator: &Transformer) -> anyho
     Ok(())
 }
 
-fn text(limit: usize, found: &Exploration, evaluator: &Transformer) -> anyhow::Result<String> {
-    let space = evaluator.space();
+fn text(limit: usize, found: &Exploration, space: &Space) -> anyhow::Result<String> {
     // Parameters that are the same in the whole front are told once.
     let points = &found.front.points;
     let varies =
@@ -172,7 +169,7 @@ fn axis(goal: Goal) -> (String, f64) {
 
 fn plot(
     found: &Exploration,
-    evaluator: &Transformer,
+    space: &Space,
     title: &str,
     board: &str,
 ) -> anyhow::Result<plots::pareto::Canvas> {
@@ -187,8 +184,7 @@ fn plot(
     let (x, y) = (column(0), column(1));
     let z = (goals.len() > 2).then(|| column(2));
     let knee = found.front.knee().and_then(|(k, _)| found.front.points.iter().position(|(p, _)| p == k));
-    let title =
-        format!("{title} on {board}: {} of {} designs", found.front.points.len(), evaluator.space().points());
+    let title = format!("{title} on {board}: {} of {} designs", found.front.points.len(), space.points());
     plots::pareto::draw(&plots::pareto::Plot {
         title: &title,
         x: (&x.0, x.1),

@@ -7,10 +7,11 @@ use crate::cost::engine::{Engine, Tile};
 use crate::cost::{
     Accelerator, GateUnit, MoeSchedule, PowerModel, Precision, Provenance, VectorUnit, WeightPort,
 };
-use crate::explore::Goal;
+use crate::explore::off_chip::{OffChipDims, OffChipSearch};
 use crate::explore::transformer::{
-    DesignDims, EnergyModel, FabricModel, Limits, Storage, TransformerSpec, Workload,
+    DesignDims, EnergyModel, FabricModel, Limits, Storage, Transformer, TransformerSpec, Workload,
 };
+use crate::explore::{Evaluate, Goal, Space};
 use crate::graph::ModelGraph;
 use crate::platform::Platform;
 use crate::routing::Routing;
@@ -26,14 +27,12 @@ struct SpaceFile {
     platform: Option<String>,
     base: Option<String>,
     models: Vec<Network>,
-    #[serde(default)]
-    dims: DesignDims,
+    dims: Option<DesignDims>,
+    off_chip: Option<OffChipDims>,
     #[serde(default)]
     limits: Limits,
-    #[serde(default)]
-    fabric: FabricModel,
-    #[serde(default)]
-    energy: EnergyModel,
+    fabric: Option<FabricModel>,
+    energy: Option<EnergyModel>,
     goals: Option<Vec<Goal>>,
     strategy: Option<StrategyArg>,
     #[serde(default)]
@@ -66,14 +65,59 @@ struct WorkloadFile {
 /// What to search.
 #[derive(Debug)]
 pub(super) struct Search {
-    pub(super) spec: TransformerSpec,
+    designs: Designs,
     pub(super) goals: Vec<Goal>,
     pub(super) strategy: Option<StrategyArg>,
     pub(super) title: String,
     pub(super) board: String,
 }
 
+/// The space's designs, before anything is computed.
+#[derive(Debug)]
+enum Designs {
+    OnChip(Box<TransformerSpec>),
+    OffChip { base: Box<Accelerator>, network: Box<Loaded>, dims: Box<OffChipDims>, limits: Box<Limits> },
+}
+
+/// Who computes the points of a space.
+pub(super) enum Evaluator<'a> {
+    OnChip(Box<Transformer>),
+    OffChip(Box<OffChipSearch<'a>>),
+}
+
+impl Evaluator<'_> {
+    pub(super) fn space(&self) -> &Space {
+        match self {
+            Self::OnChip(t) => t.space(),
+            Self::OffChip(o) => o.space(),
+        }
+    }
+
+    pub(super) fn evaluate(&self) -> &dyn Evaluate {
+        match self {
+            Self::OnChip(t) => t.as_ref(),
+            Self::OffChip(o) => o.as_ref(),
+        }
+    }
+}
+
 impl Search {
+    /// Tabulates what the search needs.
+    pub(super) fn evaluator(&self) -> anyhow::Result<Evaluator<'_>> {
+        Ok(match &self.designs {
+            Designs::OnChip(spec) => Evaluator::OnChip(Box::new(spec.as_ref().clone().build()?)),
+            Designs::OffChip { base, network, dims, limits } => {
+                Evaluator::OffChip(Box::new(OffChipSearch::new(
+                    base.as_ref().clone(),
+                    network.graph.clone(),
+                    &network.routings(),
+                    dims.as_ref().clone(),
+                    limits.as_ref().clone(),
+                )?))
+            }
+        })
+    }
+
     /// What the arguments and the files that they name ask for.
     pub(super) fn of(args: &Explore) -> anyhow::Result<Self> {
         let Some(first) = args.space.as_deref() else {
@@ -83,7 +127,10 @@ impl Search {
             Some(workload) => Self::of_pair(first, workload)?,
             None => Self::of_space(first)?,
         };
-        let limits = &mut search.spec.limits;
+        let limits = match &mut search.designs {
+            Designs::OnChip(spec) => &mut spec.limits,
+            Designs::OffChip { limits, .. } => limits.as_mut(),
+        };
         for (given, limit, factor) in [
             (args.max_latency_ms, &mut limits.latency_s, 1e-3),
             (args.max_energy_mj, &mut limits.energy_j, 1e-3),
@@ -102,7 +149,8 @@ impl Search {
         let dims = possible(DesignDims::default(), &board);
         let board_name = board.name.clone();
         let spec = TransformerSpec { dims, ..TransformerSpec::new(base_on(board), vec![workload]) };
-        Ok(Self { spec, goals: Goal::defaults(), strategy: None, title, board: board_name })
+        let designs = Designs::OnChip(Box::new(spec));
+        Ok(Self { designs, goals: Goal::defaults(), strategy: None, title, board: board_name })
     }
 
     fn of_space(name: &str) -> anyhow::Result<Self> {
@@ -121,7 +169,7 @@ impl Search {
             (None, Some(board)) => base_on(input::board(&place(board))?),
             (None, None) => bail!("`platform` or `base` is missing"),
         };
-        let mut workloads = Vec::new();
+        let mut networks = Vec::new();
         let mut names = Vec::new();
         for (i, network) in file.models.into_iter().enumerate() {
             let full = match network {
@@ -138,20 +186,92 @@ impl Search {
                 },
             };
             names.push(full.model.clone());
-            workloads.push(full.build(path).with_context(|| format!("models[{i}]"))?);
+            networks.push(full.load(path).with_context(|| format!("models[{i}]"))?);
         }
-        let dims = possible(file.dims, &base.platform);
+        let (goals, strategy, title) =
+            (file.goals.unwrap_or_else(Goal::defaults), file.strategy, names.join(", "));
         let board = base.platform.name.clone();
-        let mut spec = TransformerSpec::new(base, workloads);
-        (spec.dims, spec.limits, spec.fabric, spec.energy) = (dims, file.limits, file.fabric, file.energy);
-        spec.overlap_images = file.overlap_images;
-        let goals = file.goals.unwrap_or_else(Goal::defaults);
-        Ok(Self { spec, goals, strategy: file.strategy, title: names.join(", "), board })
+        let designs = if base.off_chip.is_some() {
+            for (key, given) in [
+                ("dims", file.dims.is_some()),
+                ("fabric", file.fabric.is_some()),
+                ("energy", file.energy.is_some()),
+                ("overlap_images", file.overlap_images),
+            ] {
+                ensure!(
+                    !given,
+                    "`{key}` is for designs with activations on chip; `{}` keeps them off chip and takes `[off_chip]`",
+                    base.name
+                );
+            }
+            let one = networks.len() == 1;
+            let Some(network) = networks.pop().filter(|_| one) else {
+                bail!(
+                    "`models` must be one model for a design that keeps activations off chip, but are {}",
+                    names.len()
+                )
+            };
+            ensure!(network.accuracy.is_none(), "`accuracy` is for designs with activations on chip");
+            let dims = file.off_chip.unwrap_or_else(|| {
+                let mut dims = OffChipDims::default();
+                let fastest = base.platform.max_clock_mhz.min(base.platform.memory.port_max_clock_mhz);
+                dims.clock_mhz.retain(|&c| f64::from(c) <= fastest);
+                dims
+            });
+            Designs::OffChip {
+                base: Box::new(base),
+                network: Box::new(network),
+                dims: Box::new(dims),
+                limits: Box::new(file.limits),
+            }
+        } else {
+            ensure!(
+                file.off_chip.is_none(),
+                "`[off_chip]` is for a base that keeps activations off chip, such as zcu102-edge-moe, but `{}` does not",
+                base.name
+            );
+            let dims = possible(file.dims.unwrap_or_default(), &base.platform);
+            let workloads = networks.iter().map(Loaded::workload).collect::<anyhow::Result<_>>()?;
+            let mut spec = TransformerSpec::new(base, workloads);
+            (spec.dims, spec.limits, spec.overlap_images) = (dims, file.limits, file.overlap_images);
+            (spec.fabric, spec.energy) = (file.fabric.unwrap_or_default(), file.energy.unwrap_or_default());
+            Designs::OnChip(Box::new(spec))
+        };
+        Ok(Self { designs, goals, strategy, title, board })
+    }
+}
+
+/// A network with the choices of experts it runs under.
+#[derive(Debug)]
+struct Loaded {
+    graph: ModelGraph,
+    choices: Choices,
+    /// Images of the trace, or none where there is no recorded trace.
+    images: Vec<u64>,
+    accuracy: Option<f64>,
+}
+
+impl Loaded {
+    fn routings(&self) -> Vec<Routing<'_>> {
+        match &self.choices {
+            Choices::Trace { trace, task, .. } if !self.images.is_empty() => {
+                self.images.iter().map(|&image| Routing::Trace { trace, image, task: *task }).collect()
+            }
+            other => vec![other.routing()],
+        }
+    }
+
+    fn workload(&self) -> anyhow::Result<Workload> {
+        let workload = Workload::new(&self.graph, &self.routings())?;
+        Ok(match self.accuracy {
+            Some(accuracy) => workload.accuracy(accuracy),
+            None => workload,
+        })
     }
 }
 
 impl WorkloadFile {
-    fn build(self, file: &Path) -> anyhow::Result<Workload> {
+    fn load(self, file: &Path) -> anyhow::Result<Loaded> {
         let model =
             if is_path(&self.model) { beside(file, &self.model).display().to_string() } else { self.model };
         let mut graph = input::model(&model, self.tokens)?;
@@ -168,18 +288,15 @@ impl WorkloadFile {
         if let Some(task) = self.task {
             graph = graph.for_task(task);
         }
-        let routings: Vec<Routing<'_>> = match &choices {
+        let images = match &choices {
             Choices::Trace { trace, task, .. } if self.trace.is_some() => {
                 let all = self.images.unwrap_or_else(|| trace.images(*task).collect());
-                all.into_iter().map(|image| Routing::Trace { trace, image, task: *task }).collect()
+                ensure!(!all.is_empty(), "the trace has no image of task {task}");
+                all
             }
-            other => vec![other.routing()],
+            _ => Vec::new(),
         };
-        let workload = Workload::new(&graph, &routings)?;
-        Ok(match self.accuracy {
-            Some(accuracy) => workload.accuracy(accuracy),
-            None => workload,
-        })
+        Ok(Loaded { graph, choices, images, accuracy: self.accuracy })
     }
 }
 
@@ -198,7 +315,7 @@ fn workload_of(named: &str) -> anyhow::Result<(String, Workload)> {
             return Ok((graph.name.clone(), Workload::new(&graph, &[Routing::Uniform])?));
         }
         let file: WorkloadFile = text::from_toml("workload", &content)?;
-        Ok((file.model.clone(), file.build(&path)?))
+        Ok((file.model.clone(), file.load(&path)?.workload()?))
     };
     read().map_err(|e| in_file(&path, e))
 }

@@ -294,6 +294,12 @@ impl Transformer {
         Ok(Used { lut, ff: lut * fabric.ff_per_lut, dsp: dsp as f64, ..Used::default() })
     }
 
+    /// Whether no single die of the package holds the design, so that it crosses between dies.
+    fn spans_dies(&self, used: &Used) -> bool {
+        let dies = &self.spec.base.platform.slrs;
+        !dies.is_empty() && !dies.iter().any(|die| used.within(die))
+    }
+
     /// The first resource beyond its ceiling, or all of them.
     pub(super) fn over(&self, used: &Used, all: bool, broken: &mut Vec<Violation>) {
         let (c, total) = (&self.spec.limits.ceilings, &self.usable);
@@ -349,7 +355,8 @@ impl Transformer {
             return Err(Rejection::Infeasible(broken));
         }
         let fractions = used.fractions(&self.usable);
-        let index = self.accelerator_index(d, fractions.lut > self.spec.fabric.derate_above);
+        let slow = fractions.lut > self.spec.fabric.derate_above || self.spans_dies(&used);
+        let index = self.accelerator_index(d, slow);
         let resident = crate::math::bytes("bytes", plan.workload.tokens, d.activation)? <= activation_bytes;
         let timing = self.timing(plan, d, index, resident)?;
         let dsp = |units, a, b| self.spec.fabric.dsp(self.spec.base.platform.dsp_kind, units, a, b);

@@ -19,7 +19,7 @@ pub struct FabricModel {
     pub ff_per_lut: f64,
     /// Whether narrow products share a multiplier block: two of 8 bits (three in a DSP58), four of 4 bits.
     pub dsp_packing: bool,
-    /// Share of the LUTs above which the clock suffers.
+    /// Share of the LUTs above which the clock suffers; it also does where a design does not fit one die of several.
     pub derate_above: f64,
     /// Factor on the clock then, in (0, 1].
     pub clock_derate: f64,
@@ -106,7 +106,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(in crate::explore) fn validate(&self) -> Result<()> {
         let c = &self.ceilings;
         for (field, v) in
             [("lut", c.lut), ("ff", c.ff), ("ramb18", c.ramb18), ("uram", c.uram), ("dsp", c.dsp)]
@@ -216,6 +216,19 @@ pub(super) struct Used {
 }
 
 impl Used {
+    /// Whether no amount exceeds what is there.
+    pub(super) fn within(&self, there: &Resources) -> bool {
+        [
+            (self.lut, there.lut),
+            (self.ff, there.ff),
+            (self.ramb18, there.ramb18),
+            (self.uram, there.uram),
+            (self.dsp, there.dsp),
+        ]
+        .iter()
+        .all(|&(used, there)| used <= there as f64)
+    }
+
     pub(super) fn fractions(&self, usable: &Resources) -> Fractions {
         // A device without UltraRAM has no share of it: the amount itself says by how much it does not fit.
         let share = |used: f64, total: u64| if total == 0 { used } else { used / total as f64 };
