@@ -1,23 +1,25 @@
 //! Checked 64-bit arithmetic: a 4096³ layer overflows 32 bits silently, so nothing here wraps.
 use crate::{HwError, Result};
 
+#[cold]
+fn overflow(what: &str) -> HwError {
+    HwError::Overflow { what: what.to_owned() }
+}
+
 /// Product of the factors, or an error that names the quantity.
+#[inline]
 pub(crate) fn product(what: &str, factors: &[u64]) -> Result<u64> {
-    factors
-        .iter()
-        .try_fold(1u64, |acc, &f| acc.checked_mul(f))
-        .ok_or_else(|| HwError::Overflow { what: what.to_owned() })
+    factors.iter().try_fold(1u64, |acc, &f| acc.checked_mul(f)).ok_or_else(|| overflow(what))
 }
 
 /// Sum of the terms, or an error that names the quantity.
+#[inline]
 pub(crate) fn sum(what: &str, terms: impl IntoIterator<Item = u64>) -> Result<u64> {
-    terms
-        .into_iter()
-        .try_fold(0u64, u64::checked_add)
-        .ok_or_else(|| HwError::Overflow { what: what.to_owned() })
+    terms.into_iter().try_fold(0u64, u64::checked_add).ok_or_else(|| overflow(what))
 }
 
 /// Refuses zero.
+#[inline]
 pub(crate) fn positive(field: &str, value: u64) -> Result<u64> {
     if value == 0 { Err(HwError::config(field, "positive", value)) } else { Ok(value) }
 }

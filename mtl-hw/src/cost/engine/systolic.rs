@@ -89,6 +89,7 @@ impl Systolic {
         let cells = self.peak_macs()? as f64;
         let cycles = cost.cycles - 1;
         let mut sram = cost.sram;
+        let dram = dram_words(&sram, m, k, n, buffer_words)?;
         if self.flow == Dataflow::OutputStationary {
             let fill =
                 product("buffer accesses", &[cost.folds, u64::from(self.rows) + u64::from(self.cols)])?;
@@ -99,7 +100,7 @@ impl Systolic {
             utilisation_pct: 100.0 * product("macs", &[m, k, n])? as f64 / (cells * cycles as f64),
             mapping_efficiency_pct: 100.0 * cost.used_cells as f64 / (cells * cost.folds as f64),
             sram,
-            dram: self.dram_words(m, k, n, buffer_words)?,
+            dram,
         })
     }
 
@@ -151,14 +152,17 @@ impl Systolic {
     ///
     /// As [`Systolic::cost`].
     pub fn dram_words(&self, m: u64, k: u64, n: u64, buffer_words: u64) -> Result<Accesses> {
-        let sram = self.cost(m, k, n)?.sram;
-        let once_if_small = |operand: u64, all: u64| if operand <= buffer_words / 2 { operand } else { all };
-        Ok(Accesses {
-            a: once_if_small(product("words", &[m, k])?, sram.a),
-            b: once_if_small(product("words", &[k, n])?, sram.b),
-            c: sram.c,
-        })
+        dram_words(&self.cost(m, k, n)?.sram, m, k, n, buffer_words)
     }
+}
+
+fn dram_words(sram: &Accesses, m: u64, k: u64, n: u64, buffer_words: u64) -> Result<Accesses> {
+    let once_if_small = |operand: u64, all: u64| if operand <= buffer_words / 2 { operand } else { all };
+    Ok(Accesses {
+        a: once_if_small(product("words", &[m, k])?, sram.a),
+        b: once_if_small(product("words", &[k, n])?, sram.b),
+        c: sram.c,
+    })
 }
 
 impl MatrixEngine for Systolic {
