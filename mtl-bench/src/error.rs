@@ -52,6 +52,24 @@ pub enum Error {
         /// How many values it has.
         count: usize,
     },
+    /// A system under evaluation did not answer.
+    #[error("system `{system}`: {message}")]
+    System {
+        /// Name of the system.
+        system: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// A benchmark's file does not hold what its format prescribes; nothing of the file was used.
+    #[error("`{}`{}: {message}", .path.display(), .record.as_ref().map(|r| format!(", {r}")).unwrap_or_default())]
+    Format {
+        /// File concerned.
+        path: PathBuf,
+        /// Record concerned, such as `examples[3].target`, if there is one.
+        record: Option<String>,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
     /// A figure could not be drawn.
     #[error("cannot draw the figure: {0}")]
     Draw(String),

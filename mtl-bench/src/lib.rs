@@ -23,11 +23,13 @@
 pub mod compare;
 pub mod data;
 mod error;
+pub mod formats;
 pub mod metrics;
 pub mod plot;
 pub mod report;
 pub mod stats;
 pub mod store;
+pub mod system;
 pub mod table;
 
 pub use compare::{Comparison, Outcome, Verdict};

@@ -1,0 +1,1 @@
+//! Benchmarks in their released formats: loaders, prompts, splits and scores as their authors prescribe them.
