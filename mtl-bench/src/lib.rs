@@ -20,6 +20,8 @@
 //! assert!(verdicts[0].to_string().starts_with("pcgrad beat equal-weights on accuracy by 2.03 points"));
 //! # Ok::<(), mtl_bench::Error>(())
 //! ```
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compare;
 pub mod data;
 mod error;

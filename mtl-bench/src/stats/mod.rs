@@ -4,6 +4,7 @@
 //! The unit of replication is the run (the seed). Test items of one run are not replications.
 mod aggregate;
 mod anova;
+mod audit;
 mod bayes;
 mod bootstrap;
 mod comparison;
@@ -44,6 +45,7 @@ mod wilcoxon;
 
 pub use aggregate::{Aggregate, Iqm, MeanOfTasks, MedianOfTasks, OptimalityGap, interquartile_mean, median};
 pub use anova::{RepeatedMeasures, repeated_measures_anova};
+pub use audit::{Share, audit};
 pub use bayes::bayesian_signed_rank;
 pub use bootstrap::{Bootstrap, Replicates, bca_bootstrap, percentile_bootstrap, quantile};
 pub use comparison::{CompareOptions, PairComparison, ScoreComparison, compare, format_p};

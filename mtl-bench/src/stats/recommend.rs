@@ -36,6 +36,11 @@ pub enum Test {
 }
 
 impl Test {
+    /// Whether p comes from the signs or signed ranks of the differences, so that n pairs cannot give p below 2^(1 − n).
+    pub fn by_signs(self) -> bool {
+        matches!(self, Self::Wilcoxon | Self::SignFlip | Self::Sign | Self::PairwiseWilcoxon)
+    }
+
     /// Name for footnotes.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,144 @@
+//! Records from files of any column names.
+use super::args::Input;
+use crate::store::Key;
+use crate::{Record, Results};
+use anyhow::{Context, bail, ensure};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Our columns, and whether a file may lack them.
+const COLUMNS: [(&str, bool); 9] = [
+    ("study", true),
+    ("cell", true),
+    ("method", false),
+    ("setting", true),
+    ("seed", true),
+    ("task", true),
+    ("step", true),
+    ("metric", true),
+    ("value", false),
+];
+
+/// The records that the arguments name: one metric, filtered. All steps when `steps` is set, else the last of each run.
+pub(super) fn results(input: &Input, steps: bool) -> anyhow::Result<Results> {
+    let records = read(input)?;
+    let mut results =
+        Results::from_records(records).with_context(|| format!("`{}`", input.file.display()))?;
+    ensure!(!results.is_empty(), "`{}` has no records", input.file.display());
+    if let Some(metric) = &input.metric {
+        results = only(&results, Key::Metric, std::slice::from_ref(metric))?;
+    }
+    if let Some(setting) = &input.setting {
+        results = only(&results, Key::Setting, std::slice::from_ref(setting))?;
+    }
+    results = only(&results, Key::Task, &input.tasks)?;
+    results = only(&results, Key::Method, &input.methods)?;
+    if let Some(step) = input.step {
+        results = results.filter(|r| r.step == step);
+        ensure!(!results.is_empty(), "no records of step {step}");
+    } else if !steps {
+        results = results.last_step();
+    }
+    Ok(results)
+}
+
+/// The single metric of the results.
+pub(super) fn metric(results: &Results) -> anyhow::Result<String> {
+    match results.names(Key::Metric).as_slice() {
+        [one] => Ok(one.clone()),
+        several => bail!("there are several metrics ({}); choose one by `--metric`", several.join(", ")),
+    }
+}
+
+fn only(results: &Results, key: Key, names: &[String]) -> anyhow::Result<Results> {
+    if names.is_empty() {
+        return Ok(results.clone());
+    }
+    let known = results.names(key);
+    if let Some(bad) = names.iter().find(|n| !known.contains(n)) {
+        return Err(mtl_core::Error::unknown(key.name(), bad, known.iter().map(String::as_str)).into());
+    }
+    Ok(results.filter(|r| names.iter().any(|n| n == key.of(r))))
+}
+
+/// Their column for each of ours.
+fn mapping(pairs: &[String]) -> anyhow::Result<BTreeMap<&'static str, String>> {
+    let mut map: BTreeMap<&'static str, String> = BTreeMap::new();
+    for pair in pairs {
+        let Some((ours, theirs)) = pair.split_once('=') else {
+            bail!("`--columns {pair}` must be ours=theirs, such as method=algo")
+        };
+        let Some((name, _)) = COLUMNS.iter().find(|(name, _)| *name == ours) else {
+            return Err(mtl_core::Error::unknown("column", ours, COLUMNS.iter().map(|(n, _)| *n)).into());
+        };
+        ensure!(map.insert(name, theirs.to_owned()).is_none(), "`--columns` names `{ours}` twice");
+    }
+    Ok(map)
+}
+
+fn read(input: &Input) -> anyhow::Result<Vec<Record>> {
+    let map = mapping(&input.columns)?;
+    match input.file.extension().and_then(|e| e.to_str()) {
+        Some("jsonl") if map.is_empty() => Ok(Results::read(&input.file)?.records().to_vec()),
+        Some("jsonl") => bail!("`--columns` is for CSV files"),
+        Some("tsv") => table(&input.file, b'\t', &map, input.metric.as_deref()),
+        _ => table(&input.file, b',', &map, input.metric.as_deref()),
+    }
+}
+
+fn table(
+    path: &Path,
+    delimiter: u8,
+    map: &BTreeMap<&'static str, String>,
+    metric: Option<&str>,
+) -> anyhow::Result<Vec<Record>> {
+    let name = || format!("`{}`", path.display());
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).with_context(name)?;
+    let header = reader.headers().with_context(name)?.clone();
+    let mut at: BTreeMap<&str, usize> = BTreeMap::new();
+    for (ours, optional) in COLUMNS {
+        let theirs = map.get(ours).map_or(ours, String::as_str);
+        let mut found = header.iter().enumerate().filter(|(_, h)| h.trim() == theirs);
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => bail!("{} has two columns `{theirs}`", name()),
+            (Some((i, _)), None) => drop(at.insert(ours, i)),
+            (None, _) if optional && !map.contains_key(ours) => {}
+            (None, _) => bail!(
+                "{} has no column `{theirs}`; its columns are {}. `--columns {ours}=NAME` says which one it is",
+                name(),
+                header.iter().collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+    let mut records = Vec::new();
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row).with_context(name)? {
+        let line = row.position().map_or(0, csv::Position::line);
+        let text = |ours: &str| at.get(ours).and_then(|&i| row.get(i)).unwrap_or_default().trim();
+        let place = |ours: &str| format!("{} line {line}, `{}`", name(), map.get(ours).map_or(ours, |s| s));
+        let whole = |ours: &str| -> anyhow::Result<u64> {
+            match text(ours) {
+                "" => Ok(0),
+                t => t.parse().with_context(|| format!("{}: `{t}` is not a whole number", place(ours))),
+            }
+        };
+        let value: f64 = text("value")
+            .parse()
+            .with_context(|| format!("{}: `{}` is not a number", place("value"), text("value")))?;
+        ensure!(value.is_finite(), "{}: {value} is not finite", place("value"));
+        let metric = match (text("metric"), metric) {
+            ("", Some(metric)) => metric,
+            ("", None) => "value",
+            (metric, _) => metric,
+        };
+        let record = Record {
+            study: text("study").to_owned(),
+            cell: text("cell").to_owned(),
+            setting: text("setting").to_owned(),
+            ..Record::new(metric, value)
+        };
+        records
+            .push(record.method(text("method")).task(text("task")).seed(whole("seed")?).step(whole("step")?));
+    }
+    Ok(records)
+}

@@ -1,0 +1,196 @@
+//! The command line: exit codes, what goes to stdout, what goes to stderr.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+use assert_cmd::Command;
+use insta::assert_snapshot;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// A folder for one test, and the command run in it.
+struct Lab(tempfile::TempDir);
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) -> &Self {
+        std::fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    fn run(&self, words: &str) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mtl-bench"));
+        let output = command.args(words.split_whitespace()).current_dir(self.0.path()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
+    fn fails(&self, words: &str) -> String {
+        let answer = self.run(words);
+        assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{}", answer.err);
+        answer.err
+    }
+}
+
+impl Answer {
+    fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+}
+
+/// Two methods on two tasks, `seeds` seeds, under column names that are not ours.
+fn foreign(seeds: u64) -> String {
+    let mut text = "algo,dataset,run,score,comment\n".to_owned();
+    for seed in 0..seeds {
+        for (task, base) in [("digits", 0.8), ("letters", 0.7)] {
+            let noise = (seed * 37 % 11) as f64 / 1000.0;
+            writeln!(text, "plain,{task},{seed},{},\"a, b\"", base + noise).unwrap();
+            writeln!(text, "ours,{task},{seed},{},", base + noise + 0.01 + (seed % 3) as f64 / 1000.0)
+                .unwrap();
+        }
+    }
+    text
+}
+
+const MAP: &str = "--columns method=algo,task=dataset,seed=run,value=score --metric accuracy";
+
+#[test]
+fn stats_work_on_any_long_file_and_say_what_could_have_been_found() {
+    let lab = Lab::new();
+    lab.file("runs.csv", &foreign(8));
+    let answer = lab.run(&format!("stats runs.csv {MAP} --tasks digits --baseline plain")).ok();
+    assert_snapshot!(answer.out, @r"
+    accuracy ↑: 2 methods, 1 tasks, 8 seeds
+    test: exact sign-flip permutation test: 8 pairs are too few for a normal approximation, and all sign patterns can be tried
+
+    ours beats plain on 8 of 8 runs; median gain 0.011; exact sign-flip permutation test over runs p = 0.0078; probability of improvement 1.00 [1.00, 1.00]
+      smallest difference that 8 runs find with a probability of 80 %: 0.001; the smallest p of this test is 0.0078
+    ");
+    let json: serde_json::Value =
+        serde_json::from_str(&lab.run(&format!("stats runs.csv {MAP} --tasks digits --json")).ok().out)
+            .unwrap();
+    assert_eq!(json["pairs"][0]["wins"], 8);
+    assert_eq!(json["pairs"][0]["p"], 0.0078125);
+    // Two tasks cannot show anything, and the command says so.
+    let two = lab.run(&format!("stats runs.csv {MAP}")).ok().out;
+    assert!(two.contains("so it can never show a difference"), "{two}");
+}
+
+#[test]
+fn five_seeds_are_never_enough_for_an_exact_test() {
+    let lab = Lab::new();
+    lab.file("runs.csv", &foreign(5));
+    let out = lab.run(&format!("stats runs.csv {MAP} --tasks digits")).ok().out;
+    assert!(out.contains("no difference shown"), "{out}");
+    assert!(
+        out.contains("the smallest p of this test is 0.0625, so it can never show a difference"),
+        "{out}"
+    );
+}
+
+#[test]
+fn tables_have_five_formats_and_one_seed_has_no_interval() {
+    let lab = Lab::new();
+    lab.file("runs.csv", &foreign(3));
+    for (format, part) in [
+        ("text", "digits"),
+        ("markdown", "| ours |"),
+        ("latex", "\\toprule"),
+        ("csv", "method,"),
+        ("html", "<table"),
+    ] {
+        let out = lab.run(&format!("table runs.csv {MAP} --percent --mean --format {format}")).ok().out;
+        assert!(out.contains(part), "{format}: {out}");
+    }
+    lab.file("one.csv", &foreign(1));
+    let out = lab.run(&format!("table one.csv {MAP}")).ok().out;
+    assert!(!out.contains('±'), "{out}");
+}
+
+#[test]
+fn figures_are_written_as_svg_and_png() {
+    let lab = Lab::new();
+    let mut steps = "method,seed,step,metric,value\n".to_owned();
+    for seed in 0..3 {
+        for step in 0..5 {
+            writeln!(steps, "a,{seed},{step},loss,{}", 1.0 / f64::from(step + 1) + 0.01 * f64::from(seed))
+                .unwrap();
+        }
+    }
+    lab.file("runs.csv", &foreign(3)).file("steps.csv", &steps);
+    lab.run(&format!("plot bars runs.csv {MAP} -o bars.svg --percent")).ok();
+    lab.run(&format!("plot heat-map runs.csv {MAP} -o map.png")).ok();
+    lab.run("plot curves steps.csv -o curves.svg --title Loss").ok();
+    assert!(std::fs::read(lab.path("map.png")).unwrap().starts_with(b"\x89PNG"));
+    assert!(std::fs::read_to_string(lab.path("curves.svg")).unwrap().contains("Loss"));
+    assert!(lab.fails(&format!("plot bars runs.csv {MAP} -o bars.pdf")).contains("must end in .svg or .png"));
+    assert!(lab.fails(&format!("plot curves runs.csv {MAP} -o c.svg")).contains("several steps"));
+}
+
+#[test]
+fn bad_input_names_file_line_and_column() {
+    let lab = Lab::new();
+    lab.file("runs.csv", &foreign(3))
+        .file("bad.csv", "method,seed,metric,value\na,0,accuracy,0.5\nb,x,accuracy,0.5\n");
+    lab.file("nan.csv", "method,value\na,NaN\n").file("word.csv", "method,value\na,good\n");
+    lab.file("twin.csv", "method,seed,metric,value\na,0,accuracy,0.5\na,0,accuracy,0.6\n");
+    lab.file(
+        "unpaired.csv",
+        "method,seed,metric,value\na,0,accuracy,0.5\na,1,accuracy,0.6\nb,1,accuracy,0.7\n",
+    );
+    lab.file("empty.csv", "method,value\n");
+    assert!(lab.run("stats unpaired.csv --unpaired").ok().out.contains("Welch's t test"));
+    assert!(lab.run("stats unpaired.csv --complete").ok().err.contains("1 pairs of task and seed left out"));
+    for (words, message) in [
+        ("stats missing.csv", "missing.csv"),
+        ("stats runs.csv", "has no column `method`; its columns are algo, dataset, run, score, comment"),
+        ("stats bad.csv", "`bad.csv` line 3, `seed`: `x` is not a whole number"),
+        ("stats nan.csv --better higher", "`nan.csv` line 2, `value`: NaN is not finite"),
+        ("stats word.csv --better higher", "`word.csv` line 2, `value`: `good` is not a number"),
+        ("stats twin.csv", "2 values of"),
+        ("stats unpaired.csv", "so a paired test is impossible"),
+        ("stats empty.csv --better higher", "`empty.csv` has no records"),
+        ("stats runs.csv --columns methd=algo", "unknown column `methd`; did you mean `method`?"),
+        ("stats runs.csv --columns algo", "must be ours=theirs"),
+    ] {
+        let error = lab.fails(words);
+        assert!(error.contains(message), "{words}: {error}");
+    }
+    let error = lab.fails(&format!("stats runs.csv {MAP} --baseline plane"));
+    assert!(error.contains("plane"), "{error}");
+    let error =
+        lab.fails("stats runs.csv --columns method=algo,task=dataset,seed=run,value=score --metric frobs");
+    assert!(error.contains("which values of `frobs` are good is not known"), "{error}");
+}
+
+#[test]
+fn an_audit_finds_the_statistics_honest() {
+    let lab = Lab::new();
+    let out = lab.run("audit --studies 200").ok().out;
+    assert_eq!(out.lines().filter(|l| l.starts_with("ok")).count(), 17, "{out}");
+}
+
+#[test]
+fn every_subcommand_has_help() {
+    let lab = Lab::new();
+    for words in ["--help", "stats --help", "table --help", "plot --help", "audit --help"] {
+        assert!(lab.run(words).ok().out.contains("Usage:"), "{words}");
+    }
+    assert!(lab.run("completions bash").ok().out.contains("mtl-bench"));
+    assert_eq!(lab.run("stats").code, 2);
+}
