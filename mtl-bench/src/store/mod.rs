@@ -10,7 +10,7 @@ pub use pairs::{Pair, Pairs};
 use crate::stats::Estimate;
 use crate::{Error, Result};
 use mtl_core::Record;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 /// A column of [`Record`] by which results are grouped.
@@ -76,11 +76,11 @@ impl Results {
     ///
     /// [`mtl_core::Error::Config`] for a value that is not finite, [`Error::Ambiguous`] for a record that is there twice.
     pub fn from_records(records: impl IntoIterator<Item = Record>) -> Result<Self> {
-        let mut records: Vec<Record> = records.into_iter().collect();
+        let records: Vec<Record> = records.into_iter().collect();
         for record in &records {
             record.check()?;
         }
-        records.sort_by(order::compare);
+        let records = order::sorted(records);
         match records.windows(2).find(|w| order::compare(&w[0], &w[1]).is_eq()) {
             Some(twins) => Err(Error::Ambiguous { what: order::describe(&twins[0]), count: 2 }),
             None => Ok(Self { records }),
@@ -174,10 +174,10 @@ impl Results {
 
     /// The values of `key` that occur, in natural order (`task-2` before `task-10`).
     pub fn names(&self, key: Key) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.records.iter().map(|r| key.of(r).to_owned()).collect::<BTreeSet<_>>().into_iter().collect();
-        names.sort_by(|a, b| natural_cmp(a, b));
-        names
+        let mut names: Vec<&str> =
+            self.records.iter().map(|r| key.of(r)).collect::<HashSet<_>>().into_iter().collect();
+        names.sort_unstable_by(|a, b| natural_cmp(a, b));
+        names.into_iter().map(str::to_owned).collect()
     }
 
     /// The seeds that occur, ascending.
@@ -201,14 +201,7 @@ impl Results {
     ///
     /// [`Error::Ambiguous`] when a seed has several values: the results still mix tasks, methods, settings or steps.
     pub fn by_seed(&self) -> Result<BTreeMap<u64, f64>> {
-        let mut values = BTreeMap::new();
-        for record in &self.records {
-            if values.insert(record.seed, record.value).is_some() {
-                let count = self.records.iter().filter(|r| r.seed == record.seed).count();
-                return Err(Error::Ambiguous { what: order::describe(record), count });
-            }
-        }
-        Ok(values)
+        by_seed(self.records.iter())
     }
 
     /// Mean over seeds with a t interval at `level`, such as 0.95.
@@ -250,6 +243,18 @@ impl Results {
         }
         Self::from_records(means)
     }
+}
+
+/// The one value of each seed.
+pub(crate) fn by_seed<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Result<BTreeMap<u64, f64>> {
+    let mut values = BTreeMap::new();
+    for record in records.clone() {
+        if values.insert(record.seed, record.value).is_some() {
+            let count = records.filter(|r| r.seed == record.seed).count();
+            return Err(Error::Ambiguous { what: order::describe(record), count });
+        }
+    }
+    Ok(values)
 }
 
 enum Format {

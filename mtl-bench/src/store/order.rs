@@ -1,6 +1,7 @@
 //! The order of records, and natural order of names.
 use mtl_core::Record;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// Compares runs of digits by their number: `task-2` before `task-10`.
 ///
@@ -10,6 +11,9 @@ use std::cmp::Ordering;
 /// assert_eq!(names, ["parity", "task-2", "task-10"]);
 /// ```
 pub fn natural_cmp(a: &str, b: &str) -> Ordering {
+    if a == b {
+        return Ordering::Equal;
+    }
     let (mut x, mut y) = (a, b);
     loop {
         let (dx, dy) = (leading_digits(x), leading_digits(y));
@@ -33,6 +37,35 @@ pub fn natural_cmp(a: &str, b: &str) -> Ordering {
 
 fn leading_digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+/// The records in the order of [`compare`]. Names are compared once each, not once per comparison of records.
+pub(super) fn sorted(records: Vec<Record>) -> Vec<Record> {
+    let columns: [fn(&Record) -> &str; 6] =
+        [|r| &r.study, |r| &r.setting, |r| &r.method, |r| &r.task, |r| &r.metric, |r| &r.cell];
+    let mut keys: Vec<([u32; 6], usize)> = (0..records.len()).map(|i| ([0; 6], i)).collect();
+    for (c, column) in columns.into_iter().enumerate() {
+        let mut ranks: HashMap<&str, u32> = records.iter().map(|r| (column(r), 0)).collect();
+        let mut names: Vec<&str> = ranks.keys().copied().collect();
+        // The cell is a hash.
+        if c == 5 {
+            names.sort_unstable()
+        } else {
+            names.sort_unstable_by(|a, b| natural_cmp(a, b))
+        }
+        for (rank, name) in (0..).zip(names) {
+            ranks.insert(name, rank);
+        }
+        for ((key, _), record) in keys.iter_mut().zip(&records) {
+            key[c] = ranks.get(column(record)).copied().unwrap_or(0);
+        }
+    }
+    keys.sort_by(|(a, i), (b, j)| {
+        let (x, y) = (&records[*i], &records[*j]);
+        (&a[..5], x.seed, a[5], x.step).cmp(&(&b[..5], y.seed, b[5], y.step))
+    });
+    let mut records: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+    keys.into_iter().filter_map(|(_, i)| records.get_mut(i).and_then(Option::take)).collect()
 }
 
 pub(super) fn compare(a: &Record, b: &Record) -> Ordering {
@@ -69,6 +102,15 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn sorting_by_ranks_is_sorting_by_comparison(rows in proptest::collection::vec(("[a1]{0,2}", "[b02]{0,3}", "[c0-9]{0,2}", 0u64..3), 0..20)) {
+            let row = |(m, t, c, s): (String, String, String, u64)| Record { cell: c, ..Record::new("x", 1.0).method(m).task(t).seed(s).step(s % 2) };
+            let records: Vec<Record> = rows.into_iter().map(row).collect();
+            let mut expected = records.clone();
+            expected.sort_by(compare);
+            prop_assert_eq!(sorted(records), expected);
+        }
+
         #[test]
         fn natural_order_is_total_and_agrees_with_equality(a in "[a0-2]{0,4}", b in "[a0-2]{0,4}", c in "[a0-2]{0,4}") {
             prop_assert_eq!(natural_cmp(&a, &b), natural_cmp(&b, &a).reverse());

@@ -1,8 +1,9 @@
 //! From results to a table: rows by one key, columns by another, means over seeds in the cells.
 use super::{Cell, Column, Table};
-use crate::Result;
 use crate::metrics::Better;
-use crate::store::{Key, Results};
+use crate::store::{Key, Results, by_seed};
+use crate::{Estimate, Record, Result};
+use std::collections::HashMap;
 
 /// How to lay out [`Results`] as a [`Table`].
 ///
@@ -110,22 +111,31 @@ impl Pivot {
             formats.push(self.column("mean", single));
         }
         let mut table = Table::new(self.rows.name(), formats);
+        let mut runs: HashMap<(&str, &str), Vec<&Record>> = HashMap::new();
+        for record in results.records() {
+            runs.entry((self.rows.of(record), self.columns.of(record))).or_default().push(record);
+        }
         for name in rows {
-            let row = results.only(self.rows, &name);
             let mut cells = Vec::with_capacity(columns.len() + 1);
             for column in &columns {
-                cells.push(self.cell(&row.only(self.columns, column))?);
+                let cell = runs.get(&(name.as_str(), column.as_str()));
+                cells.push(self.cell(cell.map_or(&[], Vec::as_slice))?);
             }
             if self.mean {
-                cells.push(self.cell(&means.only(self.rows, &name))?);
+                let mean: Vec<&Record> = means.records().iter().filter(|r| self.rows.of(r) == name).collect();
+                cells.push(self.cell(&mean)?);
             }
             table.row(name, cells)?;
         }
         Ok(table)
     }
 
-    fn cell(&self, runs: &Results) -> Result<Cell> {
-        if runs.is_empty() { Ok(Cell::Empty) } else { Ok(runs.estimate(self.level)?.into()) }
+    fn cell(&self, runs: &[&Record]) -> Result<Cell> {
+        if runs.is_empty() {
+            return Ok(Cell::Empty);
+        }
+        let values: Vec<f64> = by_seed(runs.iter().copied())?.into_values().collect();
+        Ok(Estimate::of(&values, self.level)?.into())
     }
 
     fn column(&self, name: &str, single: Option<Better>) -> Column {
