@@ -45,6 +45,18 @@ pub enum Error {
         /// First parameter concerned, if it is known.
         param: Option<String>,
     },
+    /// A solver did not reach the optimality conditions; its weights are not returned.
+    #[error(
+        "the solver `{solver}` left a residual of {residual:.1e} after {iterations} steps; at most 1e-9 is accepted"
+    )]
+    Solver {
+        /// Solver concerned.
+        solver: &'static str,
+        /// Relative violation of the conditions.
+        residual: f64,
+        /// Newton steps taken.
+        iterations: u32,
+    },
     /// A name that nothing carries.
     #[error("unknown {kind} `{name}`{}", .similar.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
     Unknown {

@@ -68,6 +68,7 @@ pub mod params;
 pub mod record;
 pub mod registry;
 pub mod rng;
+pub mod solve;
 #[cfg(feature = "torch")]
 pub mod source;
 #[cfg(feature = "torch")]
