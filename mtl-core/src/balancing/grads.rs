@@ -39,6 +39,18 @@ impl Gram {
         self.values.chunks_exact(self.tasks).nth(i).unwrap_or(&[])
     }
 
+    /// All rows.
+    pub fn rows(&self) -> Vec<Vec<f64>> {
+        self.values.chunks_exact(self.tasks).map(<[f64]>::to_vec).collect()
+    }
+
+    /// Rows of the matrix for gradients times these factors.
+    pub fn scaled(&self, factors: &[f64]) -> Vec<Vec<f64>> {
+        let factor = |i: usize| factors.get(i).copied().unwrap_or(1.0);
+        let row = |i: usize| (0..self.tasks).map(|j| factor(i) * self.get(i, j) * factor(j)).collect();
+        (0..self.tasks).map(row).collect()
+    }
+
     /// `⟨g_i, g_j⟩`; 0 when there is no such task.
     pub fn get(&self, i: usize, j: usize) -> f64 {
         self.row(i).get(j).copied().unwrap_or(0.0)

@@ -4,20 +4,44 @@
 //! inner products of the task gradients ([`GramBalancer`]), or the gradients themselves ([`GradientBalancer`]).
 //! [`Balancer`] holds any of them. Task gradients are kept parameter by parameter, never as one `[tasks, params]`
 //! matrix.
+mod aligned_mtl;
+mod cagrad;
 mod equal;
+mod fairgrad;
 mod grads;
+mod imtl_g;
+mod mgda;
+mod nash_mtl;
 mod pcgrad;
+mod upgrad;
 
+pub use aligned_mtl::{AlignedMtl, AlignedMtlConfig, AlignedScale};
+pub use cagrad::{CaGrad, CaGradConfig, CaGradRescale};
 pub use equal::{Equal, EqualConfig, Reduction};
+pub use fairgrad::{FairGrad, FairGradConfig};
 pub use grads::{Gram, TaskGrads};
+pub use imtl_g::{ImtlG, ImtlGConfig};
+pub use mgda::{Mgda, MgdaConfig, MgdaNormalisation};
+pub use nash_mtl::{NashMtl, NashMtlConfig};
 pub use pcgrad::{PcGrad, PcGradConfig};
+pub use upgrad::{UpGrad, UpGradConfig};
 
 use crate::{Error, Result, StateDict, learner::Boundary, registry};
 use rand_chacha::ChaCha8Rng;
 use std::fmt::Debug;
 
 /// The balancers of this crate; extend them with [`Registry::with`](registry::Registry::with).
-pub const BALANCERS: &[registry::Entry<Balancer>] = &[equal::ENTRY, pcgrad::ENTRY];
+pub const BALANCERS: &[registry::Entry<Balancer>] = &[
+    equal::ENTRY,
+    pcgrad::ENTRY,
+    mgda::ENTRY,
+    cagrad::ENTRY,
+    nash_mtl::ENTRY,
+    fairgrad::ENTRY,
+    imtl_g::ENTRY,
+    aligned_mtl::ENTRY,
+    upgrad::ENTRY,
+];
 
 /// What a step offers to a balancer besides gradients.
 #[derive(Debug)]

@@ -44,10 +44,8 @@ pub fn solve(a: &[Vec<f64>], b: &[f64]) -> Option<Vec<f64>> {
         for r in c + 1..n {
             let f = m[r][c] / m[c][c];
             if f != 0.0 {
-                for k in c..=n {
-                    let v = m[c][k];
-                    m[r][k] -= f * v;
-                }
+                let pivot = m[c].clone();
+                m[r].iter_mut().zip(&pivot).skip(c).for_each(|(v, p)| *v -= f * p);
             }
         }
     }
@@ -87,14 +85,12 @@ pub fn eigen_symmetric(a: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
                 m[q][q] += t * pq;
                 m[p][q] = 0.0;
                 m[q][p] = 0.0;
-                for k in 0..n {
-                    if k != p && k != q {
-                        let (x, y) = (m[k][p], m[k][q]);
-                        m[k][p] = c * x - s * y;
-                        m[p][k] = m[k][p];
-                        m[k][q] = s * x + c * y;
-                        m[q][k] = m[k][q];
-                    }
+                for k in (0..n).filter(|&k| k != p && k != q) {
+                    let (x, y) = (m[k][p], m[k][q]);
+                    m[k][p] = c * x - s * y;
+                    m[p][k] = m[k][p];
+                    m[k][q] = s * x + c * y;
+                    m[q][k] = m[k][q];
                 }
                 let (vp, vq) = (v[p].clone(), v[q].clone());
                 for k in 0..n {

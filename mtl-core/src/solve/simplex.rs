@@ -90,9 +90,7 @@ fn active_set(a: &[Vec<f64>]) -> Solution {
                 .filter(|&&i| next[i] <= 0.0)
                 .map(|&i| if w[i] > 0.0 { w[i] / (w[i] - next[i]) } else { 0.0 })
                 .fold(1.0, f64::min);
-            for i in 0..n {
-                w[i] += t * (next[i] - w[i]);
-            }
+            w.iter_mut().zip(&next).for_each(|(w, next)| *w += t * (next - *w));
             if t >= 1.0 {
                 break;
             }
@@ -102,11 +100,7 @@ fn active_set(a: &[Vec<f64>]) -> Solution {
                 let lowest = support.iter().copied().min_by(|&i, &j| w[i].total_cmp(&w[j]));
                 support.retain(|&i| Some(i) != lowest);
             }
-            for i in 0..n {
-                if !support.contains(&i) {
-                    w[i] = 0.0;
-                }
-            }
+            w.iter_mut().enumerate().filter(|(i, _)| !support.contains(i)).for_each(|(_, w)| *w = 0.0);
             if support.len() <= 1 {
                 break;
             }
@@ -133,7 +127,7 @@ fn active_set(a: &[Vec<f64>]) -> Solution {
 /// [`Error::Solver`](crate::Error::Solver) when the conditions are not met to [`TOLERANCE`](super::TOLERANCE).
 pub fn conflict_averse(a: &[Vec<f64>], c: f64, eps: f64) -> Result<Solution> {
     let n = check(a)?;
-    if !(c >= 0.0 && c.is_finite()) || !(eps > 0.0 && eps.is_finite()) {
+    if !(c >= 0.0 && c.is_finite() && eps > 0.0 && eps.is_finite()) {
         return Err(Error::config("c and eps", "at least 0 and positive", format!("{c} and {eps}")));
     }
     let mean = vec![1.0 / n as f64; n];
@@ -253,14 +247,13 @@ fn violation(w: &[f64], gradient: &[(f64, f64)]) -> f64 {
     worst
 }
 
+/// Gradient at a point, each entry with the size of its terms.
+type Gradient<'a> = dyn Fn(&[f64]) -> Vec<(f64, f64)> + 'a;
+/// The minimiser on a support, near a point.
+type Polish<'a> = dyn Fn(&[usize], &[f64]) -> Option<Vec<f64>> + 'a;
+
 /// The better of the interior point and of the exact solutions on the supports it suggests.
-fn best(
-    n: usize,
-    w: Vec<f64>,
-    iterations: u32,
-    gradient: &dyn Fn(&[f64]) -> Vec<(f64, f64)>,
-    polish: &dyn Fn(&[usize], &[f64]) -> Option<Vec<f64>>,
-) -> Solution {
+fn best(n: usize, w: Vec<f64>, iterations: u32, gradient: &Gradient<'_>, polish: &Polish<'_>) -> Solution {
     let mut found = Solution { residual: violation(&w, &gradient(&w)), weights: w.clone(), iterations };
     // Supports from the largest weight on, one task more at a time; negative weights leave.
     let mut order: Vec<usize> = (0..n).collect();
