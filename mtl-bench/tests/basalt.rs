@@ -1,7 +1,7 @@
 //! BASALT: answers, ratings, schedules, ranks.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 use mtl_bench::formats::basalt::*;
-use mtl_bench::metrics::pairwise::{BradleyTerryOptions, Game, TrueSkill, Winner};
+use mtl_bench::metrics::pairwise::{BradleyTerryOptions, DavidsonOptions, Game, TrueSkill, Winner};
 use mtl_bench::stats::Bootstrap;
 use mtl_core::Seed;
 use rand::RngExt;
@@ -53,11 +53,13 @@ fn ratings_are_comparable_over_tasks() {
     let answers = read(&file()).unwrap().without_judges(&["eve"]).unwrap();
     let (random, human) = (answers.player("random").unwrap(), answers.player("human").unwrap());
     let prior = BradleyTerryOptions { prior: 1.0, ..BradleyTerryOptions::default() };
+    let ridge = Method::Davidson(DavidsonOptions { ridge: 0.5, ..DavidsonOptions::default() });
     for method in [
         Method::default(),
         Method::Online(TrueSkill::default()),
         Method::BradleyTerry(prior),
         Method::WinRate,
+        ridge,
     ] {
         let ratings = rate(&answers, &method).unwrap();
         assert_eq!(ratings.iter().map(|r| r.answers).collect::<Vec<_>>(), [4, 3]);

@@ -1,5 +1,5 @@
 //! GUIDE: annotations, splits, captions, guidelines.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 use mtl_bench::formats::guide::*;
 use mtl_core::Seed;
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
 //! IFEval and Multi-IF: verdicts of the published checkers, files, conversations.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 use mtl_bench::Result;
 use mtl_bench::formats::if_eval::*;
 use mtl_bench::stats::Bootstrap;

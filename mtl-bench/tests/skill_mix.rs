@@ -1,5 +1,5 @@
 //! SKILL-MIX: combinations, checks against the grammar, grading, evaluation.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 use mtl_bench::Result;
 use mtl_bench::formats::skill_mix::*;
 use mtl_bench::system::{Constant, Request, System};

@@ -1,7 +1,8 @@
 //! Ratings per task, made comparable over tasks.
 use super::Answers;
 use crate::metrics::pairwise::{
-    BradleyTerry, BradleyTerryOptions, Game, Rating, TrueSkill, TrueSkillSweeps, normalised, wins,
+    BradleyTerry, BradleyTerryOptions, Davidson, DavidsonOptions, Game, Rating, TrueSkill, TrueSkillSweeps,
+    normalised, wins,
 };
 use crate::stats::mean;
 use crate::{Error, Result};
@@ -16,6 +17,8 @@ pub enum Method {
     Batch(TrueSkillSweeps),
     /// Log strengths of Bradley–Terry, with their standard errors.
     BradleyTerry(BradleyTerryOptions),
+    /// Log strengths of Davidson's model of draws, with their standard errors.
+    Davidson(DavidsonOptions),
     /// Share of the games won, a draw as half a win, with its standard error.
     WinRate,
 }
@@ -40,6 +43,11 @@ impl Method {
                 let fit = BradleyTerry::fit(players, games, *options)?;
                 let rating = |(mu, sigma)| Rating { mu, sigma };
                 Ok(fit.log_strengths().into_iter().zip(fit.standard_errors()).map(rating).collect())
+            }
+            Self::Davidson(options) => {
+                let fit = Davidson::fit(players, games, *options)?;
+                let rating = |(mu, sigma)| Rating { mu, sigma };
+                Ok(fit.log_strengths.into_iter().zip(fit.standard_errors).map(rating).collect())
             }
             Self::WinRate => {
                 let wins = wins(players, games)?;

@@ -34,8 +34,8 @@ pub fn strict(verifiers: &[Box<dyn Verifier>], response: &str, context: &TextCon
 /// ```
 pub fn loose(verifiers: &[Box<dyn Verifier>], response: &str, context: &TextContext<'_>) -> Vec<bool> {
     let variants = variants(response);
-    let one = |v: &Box<dyn Verifier>| variants.iter().any(|text| v.check(text, context));
-    verifiers.iter().map(one).collect()
+    let one = |v: &dyn Verifier| variants.iter().any(|text| v.check(text, context));
+    verifiers.iter().map(|v| one(v.as_ref())).collect()
 }
 
 /// The variants that are not blank.
@@ -119,7 +119,11 @@ pub fn judge(
     Ok(verdicts(conversations, &verifiers, responses.to_vec(), &options.context))
 }
 
-type Verifiers = Vec<Vec<Vec<Box<dyn Verifier>>>>;
+/// Judges one response.
+type Judge = fn(&[Box<dyn Verifier>], &str, &TextContext<'_>) -> Vec<bool>;
+/// By turn of a conversation.
+type TurnVerifiers = Vec<Vec<Box<dyn Verifier>>>;
+type Verifiers = Vec<TurnVerifiers>;
 
 fn all_verifiers(conversations: &[Conversation], builder: &Builder) -> Result<Verifiers> {
     if conversations.is_empty() {
@@ -131,20 +135,20 @@ fn all_verifiers(conversations: &[Conversation], builder: &Builder) -> Result<Ve
 
 fn verdicts(
     conversations: &[Conversation],
-    verifiers: &Verifiers,
+    verifiers: &[TurnVerifiers],
     responses: Vec<Vec<String>>,
     context: &TextContext<'_>,
 ) -> Report {
-    let one = |((conversation, verifiers), responses): ((&Conversation, &Vec<Vec<_>>), Vec<String>)| {
-        let by_turn = |judge: fn(&[Box<dyn Verifier>], &str, &TextContext<'_>) -> Vec<bool>| {
-            verifiers.iter().zip(&responses).map(|(v, r)| judge(v, r, context)).collect()
-        };
+    let one = |conversation: &Conversation, verifiers: &TurnVerifiers, responses: Vec<String>| {
+        let by_turn =
+            |judge: Judge| verifiers.iter().zip(&responses).map(|(v, r)| judge(v, r, context)).collect();
         let kinds = verifiers.iter().map(|turn| turn.iter().map(|v| v.id()).collect()).collect();
         let (strict, loose) = (by_turn(strict), by_turn(loose));
         let (key, language) = (conversation.key.clone(), conversation.language.clone());
         Judged { key, language, kinds, responses, strict, loose }
     };
-    Report { conversations: conversations.iter().zip(verifiers).zip(responses).map(one).collect() }
+    let all = conversations.iter().zip(verifiers).zip(responses);
+    Report { conversations: all.map(|((c, v), r)| one(c, v, r)).collect() }
 }
 
 #[cfg(test)]

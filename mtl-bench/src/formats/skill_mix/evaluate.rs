@@ -167,7 +167,7 @@ pub fn evaluate(
     if options.generations == 0 {
         return Err(Error::argument("generations", "at least 1", 0));
     }
-    if options.gradings % 2 == 0 {
+    if options.gradings.is_multiple_of(2) {
         return Err(Error::argument("gradings", "odd, for a majority", options.gradings));
     }
     let mut requests = Vec::new();

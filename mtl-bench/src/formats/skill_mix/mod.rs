@@ -4,7 +4,7 @@
 //! A [`Combo`] is k skills and a topic; a system writes a short text that shows all of the skills, and a [`Grader`] gives one
 //! point per skill and three more (see [`crate::metrics::SkillGrade`]). There are far more combinations than texts to learn
 //! from, so large k needs composition. The [`Catalogue`] here has skills that programs can check, a grammar that writes texts
-//! with them ([`write`]) and a grader ([`Rubric`]); the checks do not know the grammar.
+//! with them ([`write()`]) and a grader ([`Rubric`]); the checks do not know the grammar.
 //!
 //! # Departures
 //!
