@@ -162,6 +162,6 @@ fn asking_where_it_is_uncertain_needs_fewer_answers() {
     let (chosen, random) = (spread(true), spread(false));
     println!("sum of variances: chosen {chosen}, random {random}");
     assert!(chosen < random);
-    let none = next_pairs(&model, &vec![model.start(); 2], &[vec![1], vec![2]], 5, Seed(0), 0).unwrap();
+    let none = next_pairs(&model, &[model.start(); 2], &[vec![1], vec![2]], 5, Seed(0), 0).unwrap();
     assert!(none.is_empty() && next_pairs(&model, &[model.start()], &[], 5, Seed(0), 0).is_err());
 }
