@@ -1,14 +1,18 @@
 //! Ratings from pairwise answers of people: which of two systems did the task better. One file per rating.
 //!
 //! Ratings of one task only are comparable. [`TrueSkill`] and [`Elo`] depend on the order of the answers,
-//! [`BradleyTerry`] does not.
+//! [`BradleyTerry`], [`Davidson`] and [`TrueSkillSweeps`] do not.
 pub mod bradley_terry;
+pub mod davidson;
 pub mod elo;
 pub mod true_skill;
+pub mod true_skill_sweeps;
 
 pub use bradley_terry::{BradleyTerry, BradleyTerryOptions, minorise_maximise};
+pub use davidson::{Davidson, DavidsonOptions};
 pub use elo::Elo;
 pub use true_skill::{Rating, TrueSkill};
+pub use true_skill_sweeps::TrueSkillSweeps;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
