@@ -98,12 +98,14 @@ fn step(low: f64, high: f64, target: f64) -> f64 {
     factor * power
 }
 
-/// `value` with the decimals that a step needs; thousands as k and millions as M when the axis reaches `size`.
+/// `value` with the decimals that a step needs; thousands as k, then M, G and T, when the axis reaches `size`.
 fn label(value: f64, step: f64, size: f64) -> String {
     if value.abs() < 1e-9 * step {
         return "0".to_owned();
     }
     let (unit, suffix) = match size {
+        size if size >= 1e12 => (1e12, "T"),
+        size if size >= 1e9 => (1e9, "G"),
         size if size >= 1e6 => (1e6, "M"),
         size if size >= 1e4 => (1e3, "k"),
         _ => (1.0, ""),
