@@ -119,7 +119,7 @@ fn forest() {
         .sides("worse", "better");
     insta::assert_snapshot!(texts(&plot), @"");
     let odd = Interval { low: 2.0, high: 3.0, level: 0.95, method: IntervalMethod::T };
-    let odd = Estimate { interval: Some(odd), ..Estimate::exact(1.0) };
+    let odd = Estimate { interval: Some(odd), n: 3, ..Estimate::exact(1.0) };
     let errors = [
         refusal(&ForestPlot::new("gain")),
         refusal(&ForestPlot::new("gain").row("a", Estimate::exact(f64::NAN))),

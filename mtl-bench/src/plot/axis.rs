@@ -68,7 +68,8 @@ impl Axis {
             for mantissa in mantissas {
                 let value = mantissa * 10_f64.powi(exponent);
                 if (-1e-9..=1.0 + 1e-9).contains(&self.place(value)) {
-                    ticks.push((value, label(value, value / 2.0, value)));
+                    let step = if *mantissa == 1.5 { 0.1 } else { 1.0 } * 10_f64.powi(exponent);
+                    ticks.push((value, label(value, step, value)));
                 }
             }
         }

@@ -53,14 +53,14 @@ impl ForestPlot {
     /// Adds an effect; one without an interval is a single mark.
     #[must_use]
     pub fn row(mut self, name: impl Into<String>, effect: Estimate) -> Self {
-        self.rows.push(Row { name: name.into(), effect, pooled: false });
+        self.rows.push(Row { name: name.into(), effect: believable(effect), pooled: false });
         self
     }
 
     /// Adds an effect over all rows, as a diamond that is as wide as its interval.
     #[must_use]
     pub fn pooled(mut self, name: impl Into<String>, effect: Estimate) -> Self {
-        self.rows.push(Row { name: name.into(), effect, pooled: true });
+        self.rows.push(Row { name: name.into(), effect: believable(effect), pooled: true });
         self
     }
 
@@ -119,6 +119,11 @@ impl ForestPlot {
             None => "effect".to_owned(),
         }
     }
+}
+
+/// One run says nothing about the spread, whatever the estimate claims.
+fn believable(effect: Estimate) -> Estimate {
+    Estimate { interval: effect.interval.filter(|_| effect.n > 1), ..effect }
 }
 
 /// Ends of the interval, or the mean twice.

@@ -43,9 +43,9 @@ impl Swatch {
     fn draw(self, drawing: &mut Drawing, (x, y): (f64, f64)) {
         match self {
             Self::Marker(i, color) => marker(drawing, (x, y), i, 5.0, color),
-            Self::Line(color) => drawing.line(&[(x - 6.0, y), (x + 8.0, y)], 2.0, color),
-            Self::Dashes(color) => drawing.dashed((x - 6.0, y), (x + 8.0, y), 1.5, color),
-            Self::Band(color) => drawing.rect((x - 6.0, y - 5.0), (x + 8.0, y + 5.0), color),
+            Self::Line(color) => drawing.line(&[(x - 6.0, y), (x + 6.0, y)], 2.0, color),
+            Self::Dashes(color) => drawing.dashed((x - 6.0, y), (x + 6.0, y), 1.5, color),
+            Self::Band(color) => drawing.rect((x - 6.0, y - 5.0), (x + 6.0, y + 5.0), color),
         }
     }
 }

@@ -14,7 +14,7 @@ const SAMPLES: usize = 121;
 ///
 /// The band is the pointwise t interval of the fitted mean by the delta method: gᵀ Cov(a, b, c) g with
 /// g = (x^(−b), −a·ln x·x^(−b), 1). It says how well the curve is known, not where the next run will fall. The curve is
-/// dashed outside the sizes that were measured.
+/// paler outside the sizes that were measured.
 ///
 /// ```
 /// use mtl_bench::{plot::{Plot, PowerLawPlot}, stats::{FitOptions, fit_power_law}};
@@ -70,7 +70,7 @@ impl PowerLawPlot {
         self
     }
 
-    /// Draws the law as far as the size `x`, dashed where nothing was measured.
+    /// Draws the law as far as the size `x`, paler where nothing was measured.
     #[must_use]
     pub fn extend_to(mut self, x: f64) -> Self {
         self.extend_to = Some(x);

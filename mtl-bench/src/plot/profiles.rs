@@ -100,12 +100,14 @@ impl Plot for ProfilePlot {
         let x = Axis::tight(self.profiles.iter().flat_map(|p| p.1.tau.iter().copied()));
         let frame =
             Frame::new(&mut drawing, top, (x, &self.x_label), (Axis::tight([0.0, 1.0]), &self.y_label))?;
+        // Many bands on top of each other would hide the curves.
+        let strength = if self.profiles.len() > 5 { 0.06 } else { 0.16 };
         for (i, (_, p)) in self.profiles.iter().enumerate() {
             let upper = p.tau.iter().zip(&p.high).map(|(t, s)| (frame.x(*t), frame.y(*s)));
             let lower = p.tau.iter().zip(&p.low).rev().map(|(t, s)| (frame.x(*t), frame.y(*s)));
             let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
             if outline.len() > 2 {
-                drawing.area(&outline, series_color(i).alpha(0.16));
+                drawing.area(&outline, series_color(i).alpha(strength));
             }
         }
         for (i, (_, p)) in self.profiles.iter().enumerate() {

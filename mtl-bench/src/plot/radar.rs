@@ -135,7 +135,7 @@ impl Plot for Radar {
                 frame::marker(&mut drawing, point, i, 3.6, series_color(i));
             }
         }
-        for ring in 0..=RINGS {
+        for ring in 1..RINGS {
             let share = ring as f64 / RINGS as f64;
             let (x, y) = at(0, RADIUS * share);
             drawing.text((x + 6.0, y - 6.0), &frame::short(low + share * (high - low)), SMALL, Anchor::Start);
