@@ -31,11 +31,67 @@ fn table(n: u64) -> Table {
 #[test]
 fn marks_and_their_footnote() {
     let marked = table(8).significance("t&x", &comparison(8, None)).unwrap();
-    insta::assert_snapshot!(marked.to_markdown(), @"");
-    insta::assert_snapshot!(marked.to_latex(), @"");
-    insta::assert_snapshot!(marked.to_csv(), @"");
-    insta::assert_snapshot!(marked.to_text(), @"");
-    insta::assert_snapshot!(marked.to_html(), @"");
+    insta::assert_snapshot!(marked.to_markdown(), @r#"
+    | method | t&amp;x \[%\] ↑ |
+    |---|---:|
+    | bad\|1 | 60.6‡ ± 0.3 |
+    | base | 80.5 ± 0.3 |
+    | new\_1 | **83.5**† ± 0.3 |
+
+    Mean ± half-width of the 95 % t interval; 8 runs.
+
+    Best mean of a column marked; this alone does not make a difference significant.
+
+    t&amp;x: † better, ‡ worse than base: exact sign-flip permutation test, n = 8 runs, Holm over 2 comparisons, α = 0.05, smallest attainable p = 0.00781 (0.0156 after correction). With this spread and n, a paired t test without correction finds a difference of 0.4 to 0.7 points with probability 0.8; smaller ones may well be missed.
+    "#);
+    insta::assert_snapshot!(marked.to_latex(), @r#"
+    % \usepackage{booktabs}
+    \begin{table}[t]
+      \centering
+      \begin{tabular}{lr}
+        \toprule
+        method & t\&x [\%] $\uparrow$ \\
+        \midrule
+        bad$\vert$1 & 60.6$^{\ddagger}$ $\pm$ 0.3 \\
+        base & 80.5 $\pm$ 0.3 \\
+        new\_1 & \textbf{83.5}$^{\dagger}$ $\pm$ 0.3 \\
+        \bottomrule
+      \end{tabular}
+
+      \smallskip{\footnotesize Mean $\pm$ half-width of the 95~\% t interval; 8 runs.}
+
+      \smallskip{\footnotesize Best mean of a column marked; this alone does not make a difference significant.}
+
+      \smallskip{\footnotesize t\&x: $\dagger$ better, $\ddagger$ worse than base: exact sign-flip permutation test, n = 8 runs, Holm over 2 comparisons, $\alpha$ = 0.05, smallest attainable p = 0.00781 (0.0156 after correction). With this spread and n, a paired t test without correction finds a difference of 0.4 to 0.7 points with probability 0.8; smaller ones may well be missed.}
+    \end{table}
+    "#);
+    insta::assert_snapshot!(marked.to_csv(), @r#"
+    method,t&x [%] ↑,t&x low,t&x high,t&x n,t&x significance
+    bad|1,60.5625,60.290908062787686,60.83409193721231,8,worse
+    base,80.52499999999999,80.23625706700764,80.81374293299234,8,
+    new_1,83.475,83.18625706700765,83.76374293299234,8,better
+    "#);
+    insta::assert_snapshot!(marked.to_text(), @r#"
+    method     t&x [%] ↑
+    ────────────────────
+    bad|1   60.6‡ ± 0.3
+    base     80.5 ± 0.3
+    new_1   83.5† ± 0.3*
+    Mean ± half-width of the 95 % t interval; 8 runs.
+    Best mean of a column marked; this alone does not make a difference significant.
+    t&x: † better, ‡ worse than base: exact sign-flip permutation test, n = 8 runs, Holm over 2 comparisons, α = 0.05, smallest attainable p = 0.00781 (0.0156 after correction). With this spread and n, a paired t test without correction finds a difference of 0.4 to 0.7 points with probability 0.8; smaller ones may well be missed.
+    "#);
+    insta::assert_snapshot!(marked.to_html(), @r#"
+    <table>
+    <thead><tr><th scope="col">method</th><th scope="col">t&amp;x [%] ↑</th></tr></thead>
+    <tbody>
+    <tr><th scope="row">bad|1</th><td>60.6<sup>‡</sup> <small>± 0.3</small></td></tr>
+    <tr><th scope="row">base</th><td>80.5 <small>± 0.3</small></td></tr>
+    <tr><th scope="row">new_1</th><td><strong>83.5</strong><sup>†</sup> <small>± 0.3</small></td></tr>
+    </tbody>
+    <tfoot><tr><td colspan="2">Mean ± half-width of the 95 % t interval; 8 runs. Best mean of a column marked; this alone does not make a difference significant. t&amp;x: † better, ‡ worse than base: exact sign-flip permutation test, n = 8 runs, Holm over 2 comparisons, α = 0.05, smallest attainable p = 0.00781 (0.0156 after correction). With this spread and n, a paired t test without correction finds a difference of 0.4 to 0.7 points with probability 0.8; smaller ones may well be missed.</td></tr></tfoot>
+    </table>
+    "#);
 }
 
 #[test]
@@ -89,7 +145,13 @@ fn a_comparison_must_belong_to_the_table() {
         },
         Table::new("m", [Column::new("x").reported()]).significance("x", &found).unwrap_err().to_string(),
     ];
-    insta::assert_snapshot!(errors.join("\n"), @"");
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    unknown column `accuracy`
+    unknown row `bad|1`
+    `found` must be a comparison of at least one pair, but is 0
+    `found` must be comparisons against one control, but is against `base` and `new_1`
+    `column` must be of figures measured here, but is `x`, reported
+    "#);
 }
 
 #[test]
@@ -122,6 +184,19 @@ fn reported_and_measured_figures_never_share_a_column() {
     table.row("others", [Cell::Empty, Cell::reported(0.97, "Poe 2021")]).unwrap();
     let errors = [table.row("x", [cited(), Cell::Empty]), table.row("x", [0.9.into(), 0.9.into()])];
     let errors = errors.map(|e| e.unwrap_err().to_string());
-    insta::assert_snapshot!(errors.join("\n"), @"");
-    insta::assert_snapshot!(table.to_markdown(), @"");
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    `cells` must be measured in a column of measured figures; put others in a `Column::reported`, but is reported in `accuracy`
+    `cells` must be `Cell::reported` in a column of reported figures, but is measured in `accuracy`
+    "#);
+    insta::assert_snapshot!(table.to_markdown(), @r#"
+    | method | accuracy \[%\] ↑ | accuracy (reported) \[%\] ↑ |
+    |---|---:|---:|
+    | ours | **91.0** | – |
+    | theirs | 90.0 | 95.0 |
+    | others | – | 97.0 |
+
+    Best mean of a column marked; this alone does not make a difference significant.
+
+    Reported figures are as printed in Doe &amp; Roe 2020, Table 2; Poe 2021; they were not reproduced here and enter no test.
+    "#);
 }

@@ -184,10 +184,9 @@ impl Table {
         notes.extend(self.explained());
         let mut sources: Vec<&str> = Vec::new();
         for cell in cells() {
-            if let Cell::Reported { source, .. } = cell {
-                if !sources.contains(&source.as_str()) {
-                    sources.push(source);
-                }
+            match cell {
+                Cell::Reported { source, .. } if !sources.contains(&source.as_str()) => sources.push(source),
+                _ => {}
             }
         }
         if !sources.is_empty() {

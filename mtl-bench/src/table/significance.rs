@@ -179,11 +179,11 @@ fn range(values: impl Iterator<Item = f64>, decimals: usize) -> String {
     if low == high { low } else { format!("{low} to {high}") }
 }
 
-/// Up to four decimals and no trailing zeros: 0.05, 0.0625, 0.031.
+/// Three significant digits and no trailing zeros: 0.05, 0.0625, 0.00781.
 fn plain(p: f64) -> String {
     if p < 0.001 {
         return format!("{p:.1e}");
     }
-    let text = if p < 0.05 { format!("{p:.3}") } else { format!("{p:.4}") };
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let decimals = (2.0 - p.log10().floor()) as usize;
+    format!("{p:.decimals$}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
