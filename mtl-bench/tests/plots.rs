@@ -203,3 +203,15 @@ fn a_diverging_map_is_symmetric_about_its_centre() {
     assert!(unknown.draw().is_ok());
     assert_eq!(refusal(&map.diverging(f64::NAN)), "the centre of the scale has the value NaN");
 }
+
+#[test]
+fn one_run_never_shows_an_interval() {
+    let interval = Interval { low: 0.1, high: 0.9, level: 0.95, method: IntervalMethod::T };
+    let claimed = Estimate { interval: Some(interval), ..Estimate::exact(0.5) };
+    let honest = Estimate::exact(0.5);
+    let bars = |e| BarChart::new("score").points().bar("a", "b", e).to_svg_string().unwrap();
+    let forest = |e| ForestPlot::new("score").row("a", e).pooled("all", e).to_svg_string().unwrap();
+    assert_eq!(bars(claimed), bars(honest));
+    assert_eq!(forest(claimed), forest(honest));
+    assert_ne!(forest(Estimate { n: 2, ..claimed }), forest(honest));
+}
