@@ -26,6 +26,7 @@ pub mod compare;
 pub mod data;
 mod error;
 pub mod formats;
+pub mod interchange;
 pub mod metrics;
 pub mod plot;
 pub mod report;

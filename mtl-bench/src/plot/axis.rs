@@ -68,7 +68,8 @@ impl Axis {
             for mantissa in mantissas {
                 let value = mantissa * 10_f64.powi(exponent);
                 if (-1e-9..=1.0 + 1e-9).contains(&self.place(value)) {
-                    ticks.push((value, label(value, value / 2.0, value)));
+                    let step = if *mantissa == 1.5 { 0.1 } else { 1.0 } * 10_f64.powi(exponent);
+                    ticks.push((value, label(value, step, value)));
                 }
             }
         }
@@ -98,12 +99,14 @@ fn step(low: f64, high: f64, target: f64) -> f64 {
     factor * power
 }
 
-/// `value` with the decimals that a step needs; thousands as k and millions as M when the axis reaches `size`.
+/// `value` with the decimals that a step needs; thousands as k, then M, G and T, when the axis reaches `size`.
 fn label(value: f64, step: f64, size: f64) -> String {
     if value.abs() < 1e-9 * step {
         return "0".to_owned();
     }
     let (unit, suffix) = match size {
+        size if size >= 1e12 => (1e12, "T"),
+        size if size >= 1e9 => (1e9, "G"),
         size if size >= 1e6 => (1e6, "M"),
         size if size >= 1e4 => (1e3, "k"),
         _ => (1.0, ""),

@@ -74,6 +74,8 @@ impl BarChart {
     /// Adds a bar; groups and series come in the order of their first bar.
     #[must_use]
     pub fn bar(mut self, group: impl Into<String>, series: impl Into<String>, value: Estimate) -> Self {
+        // One run says nothing about the spread, whatever the estimate claims.
+        let value = Estimate { interval: value.interval.filter(|_| value.n > 1), ..value };
         self.bars.push((group.into(), series.into(), value));
         self
     }

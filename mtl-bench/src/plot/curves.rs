@@ -113,7 +113,7 @@ impl Plot for LearningCurves {
         let top = frame::title(&mut drawing, self.title.as_deref())?;
         let names: Vec<(&str, Color)> =
             self.curves.iter().enumerate().map(|(i, c)| (c.name.as_str(), series_color(i))).collect();
-        let top = frame::legend(&mut drawing, &names, top)?;
+        let top = frame::growing_legend(&mut drawing, &names, top)?;
         let x = Axis::tight(self.curves.iter().flat_map(|c| &c.points).map(|p| p.x));
         let y = Axis::linear(self.y_values());
         let frame = Frame::new(&mut drawing, top, (x, &self.x_label), (y, &self.y_label))?;

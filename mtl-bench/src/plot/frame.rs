@@ -9,7 +9,8 @@ pub(super) fn marker(drawing: &mut Drawing, (x, y): (f64, f64), kind: usize, siz
     let shape = |corners: &[(f64, f64)]| -> Vec<(f64, f64)> {
         corners.iter().map(|(dx, dy)| (x + dx * size, y + dy * size)).collect()
     };
-    match kind % 4 {
+    // Colours repeat after 8: the next 8 series take another shape each.
+    match (kind + kind / 8) % 4 {
         0 => drawing.disc((x, y), size, color),
         1 => drawing.rect((x - 0.9 * size, y - 0.9 * size), (x + 0.9 * size, y + 0.9 * size), color),
         2 => drawing.area(&shape(&[(0.0, -1.2), (1.15, 0.9), (-1.15, 0.9)]), color),
@@ -25,23 +26,90 @@ pub(super) fn title(drawing: &mut Drawing, title: Option<&str>) -> Result<f64> {
     Ok(MARGIN + 28.0)
 }
 
+/// What stands before a name in a legend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Swatch {
+    /// The marker of the i-th series.
+    Marker(usize, Color),
+    /// A line.
+    Line(Color),
+    /// A dashed line.
+    Dashes(Color),
+    /// An area.
+    Band(Color),
+}
+
+impl Swatch {
+    fn draw(self, drawing: &mut Drawing, (x, y): (f64, f64)) {
+        match self {
+            Self::Marker(i, color) => marker(drawing, (x, y), i, 5.0, color),
+            Self::Line(color) => drawing.line(&[(x - 6.0, y), (x + 6.0, y)], 2.0, color),
+            Self::Dashes(color) => drawing.dashed((x - 6.0, y), (x + 6.0, y), 1.5, color),
+            Self::Band(color) => drawing.rect((x - 6.0, y - 5.0), (x + 6.0, y + 5.0), color),
+        }
+    }
+}
+
 /// Draws the names of the series above the data, in as many lines as they need; returns where the rest may begin.
 pub(super) fn legend(drawing: &mut Drawing, names: &[(&str, Color)], top: f64) -> Result<f64> {
+    let markers =
+        |(i, (name, color)): (usize, &(&'_ str, Color))| (name.to_string(), Swatch::Marker(i, *color));
+    let entries: Vec<(String, Swatch)> = names.iter().enumerate().map(markers).collect();
+    let entries: Vec<(&str, Swatch)> =
+        entries.iter().map(|(name, swatch)| (name.as_str(), *swatch)).collect();
+    swatches(drawing, &entries, top)
+}
+
+/// As [`legend`], for a figure of fixed height, which grows by what the legend takes beyond two lines.
+pub(super) fn growing_legend(drawing: &mut Drawing, names: &[(&str, Color)], top: f64) -> Result<f64> {
+    let below = legend(drawing, names, top)?;
+    drawing.height += (below - top - 40.0).max(0.0);
+    Ok(below)
+}
+
+/// As [`legend`], with other signs than markers.
+pub(super) fn swatches(drawing: &mut Drawing, entries: &[(&str, Swatch)], top: f64) -> Result<f64> {
     const SWATCH: f64 = 18.0;
     const LINE: f64 = 20.0;
     let right = drawing.width - MARGIN;
     let (mut x, mut y) = (MARGIN, top + 8.0);
-    for (i, (name, color)) in names.iter().enumerate() {
+    for (name, swatch) in entries {
         let name = LABEL.fit(name, right - MARGIN - SWATCH)?;
         let width = SWATCH + LABEL.width(&name)? + 18.0;
         if x > MARGIN && x + width - 18.0 > right {
             (x, y) = (MARGIN, y + LINE);
         }
-        marker(drawing, (x + 6.0, y), i, 5.0, *color);
+        swatch.draw(drawing, (x + 6.0, y));
         drawing.text((x + SWATCH, y), &name, LABEL, Anchor::Start);
         x += width;
     }
-    Ok(if names.is_empty() { top } else { y + LINE })
+    Ok(if entries.is_empty() { top } else { y + LINE })
+}
+
+/// A number with so many decimals, with a true minus sign.
+pub(super) fn number(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.chars().all(|c| c == '0' || c == '.') => zero.to_owned(),
+        Some(digits) => format!("−{digits}"),
+        None => text,
+    }
+}
+
+/// A number without trailing zeros, at most 4 decimals.
+pub(super) fn short(value: f64) -> String {
+    let text = number(value, 4);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A number with three significant digits.
+pub(super) fn significant(value: f64) -> String {
+    let magnitude = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
+    if (-4.0..6.0).contains(&magnitude) {
+        number(value, (2.0 - magnitude).clamp(0.0, 6.0) as usize)
+    } else {
+        format!("{value:.2e}").replace('-', "−")
+    }
 }
 
 /// The rectangle that data are drawn in, with its axes.

@@ -1,7 +1,7 @@
 //! Matrices as heat maps: accuracy after each experience, affinity between tasks.
-use super::drawing::{Anchor, Drawing};
+use super::drawing::{Anchor, Color, Drawing};
 use super::frame;
-use super::theme::{GRID, LABEL, MARGIN, MUTED, TICK, viridis};
+use super::theme::{GRID, LABEL, MARGIN, MUTED, TICK, diverging, viridis};
 use super::{Plot, check};
 use crate::metrics::AccuracyMatrix;
 use crate::{Error, Result};
@@ -27,6 +27,7 @@ pub struct HeatMap {
     values: Vec<Vec<Option<f64>>>,
     range: Option<(f64, f64)>,
     decimals: usize,
+    centre: Option<f64>,
 }
 
 impl HeatMap {
@@ -58,6 +59,7 @@ impl HeatMap {
             values,
             range: None,
             decimals: 2,
+            centre: None,
         }
     }
 
@@ -71,6 +73,17 @@ impl HeatMap {
             range: Some((0.0, 1.0)),
             ..Self::unchecked(tasks.clone(), tasks, matrix.rows().to_vec())
         }
+    }
+
+    /// Affinity or transfer between tasks, sources down and targets right, on a diverging scale centred at 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`HeatMap::new`].
+    pub fn affinity(sources: &[String], targets: &[String], values: Vec<Vec<Option<f64>>>) -> Result<Self> {
+        Ok(Self::new(sources, targets, values)?
+            .labels("source task", "target task", "transfer")
+            .diverging(0.0))
     }
 
     /// Sets the title.
@@ -99,16 +112,45 @@ impl HeatMap {
         self
     }
 
+    /// Blue below `centre`, orange above it, white at it; equal distances get equal strength. Numbers carry their sign.
+    /// A range set before or after is widened to be symmetric.
+    #[must_use]
+    pub fn diverging(mut self, centre: f64) -> Self {
+        self.centre = Some(centre);
+        self
+    }
+
+    /// Sets the decimals of the numbers.
+    #[must_use]
+    pub fn decimals(mut self, decimals: usize) -> Self {
+        self.decimals = decimals.min(9);
+        self
+    }
+
+    fn shade(&self, share: f64) -> (Color, Color) {
+        if self.centre.is_some() { diverging(share) } else { viridis(share) }
+    }
+
     fn extent(&self) -> (f64, f64) {
         let known = || self.values.iter().flatten().flatten().copied();
         let (low, high) = self
             .range
             .unwrap_or((known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max)));
+        if let Some(centre) = self.centre {
+            let reach = (centre - low).abs().max((high - centre).abs());
+            let reach = if reach > 0.0 && reach.is_finite() { reach } else { 0.5 };
+            return (centre - reach, centre + reach);
+        }
+        if !low.is_finite() {
+            return (0.0, 1.0); // Nothing is known.
+        }
         if high > low { (low, high) } else { (low - 0.5, low + 0.5) }
     }
 
     fn number(&self, value: f64) -> String {
-        format!("{value:.*}", self.decimals).replace('-', "−")
+        let text = frame::number(value, self.decimals);
+        let positive = text.contains(|c: char| ('1'..='9').contains(&c)) && !text.starts_with('−');
+        if self.centre == Some(0.0) && positive { format!("+{text}") } else { text }
     }
 
     /// The bar that explains the colours.
@@ -118,11 +160,11 @@ impl HeatMap {
         let height = bottom - top;
         for slice in 0..SLICES {
             let y = |s: usize| bottom - height * s as f64 / SLICES as f64;
-            let (color, _) = viridis((slice as f64 + 0.5) / SLICES as f64);
+            let (color, _) = self.shade((slice as f64 + 0.5) / SLICES as f64);
             drawing.rect((left, y(slice)), (left + 14.0, y(slice + 1)), color);
         }
         for share in [0.0, 0.5, 1.0] {
-            let text = self.number(low + share * (high - low));
+            let text = TICK.fit(&self.number(low + share * (high - low)), 38.0)?;
             drawing.text((left + 20.0, bottom - share * height), &text, TICK, Anchor::Start);
         }
         let text = LABEL.fit(&self.value_label, height)?;
@@ -134,6 +176,7 @@ impl HeatMap {
 impl Plot for HeatMap {
     fn draw(&self) -> Result<Drawing> {
         check("the matrix", self.values.iter().flatten().flatten())?;
+        check("the centre of the scale", self.centre.as_ref())?;
         let (n_rows, n_columns) = (self.rows.len() as f64, self.columns.len() as f64);
         let cell = (560.0 / n_columns.max(n_rows)).clamp(26.0, 64.0);
         let (width, height) = (cell.max(44.0), cell.min(44.0));
@@ -157,7 +200,7 @@ impl Plot for HeatMap {
                 let (color, ink, text) = match value {
                     None => (GRID, MUTED, "–".to_owned()),
                     Some(v) => {
-                        let (color, ink) = viridis((v - low) / (high - low));
+                        let (color, ink) = self.shade((v - low) / (high - low));
                         (color, ink, self.number(*v))
                     }
                 };

@@ -1,20 +1,31 @@
-//! Figures: learning curves, bars, matrices, Pareto fronts; one drawing, played back as SVG and PNG.
+//! Figures: learning curves, bars, matrices, Pareto fronts, rank diagrams, profiles, radar and forest plots, fitted
+//! power laws; one drawing, played back as SVG and PNG.
 mod axis;
 mod bars;
+mod cd_diagram;
 mod curves;
 mod drawing;
+mod forest;
 mod frame;
 mod heat_map;
 mod pareto;
+mod power_law;
+mod profiles;
+mod radar;
 mod render;
 mod text;
 mod theme;
 
 pub use bars::BarChart;
+pub use cd_diagram::CriticalDifferenceDiagram;
 pub use curves::{Curve, CurvePoint, LearningCurves};
 pub use drawing::{Anchor, Color, Drawing, Font};
+pub use forest::ForestPlot;
 pub use heat_map::HeatMap;
 pub use pareto::{ParetoPlot, ParetoPoint};
+pub use power_law::PowerLawPlot;
+pub use profiles::ProfilePlot;
+pub use radar::Radar;
 pub use theme::SERIES;
 
 use crate::Result;

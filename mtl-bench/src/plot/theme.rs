@@ -37,12 +37,25 @@ pub(super) fn series_color(i: usize) -> Color {
 const VIRIDIS: [u32; 9] =
     [0x440154, 0x472D7B, 0x3B528B, 0x2C728E, 0x21918C, 0x28AE80, 0x5EC962, 0xADDC30, 0xFDE725];
 
-/// The colour of a share between 0 and 1, and an ink that is legible on it.
+/// Blue, white, orange of equal lightness at equal distance: told apart with every kind of colour blindness.
+const DIVERGING: [u32; 9] =
+    [0x00476F, 0x0072B2, 0x5DA5D0, 0xB5D6EA, 0xF7F7F7, 0xF7CBAB, 0xEC9758, 0xD55E00, 0x8A3D00];
+
+/// The colour of a share between 0 and 1 on a scale without a centre, and an ink that is legible on it.
 pub(super) fn viridis(share: f64) -> (Color, Color) {
-    let position = share.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
-    let below = (position as usize).min(VIRIDIS.len() - 2);
+    ramp(&VIRIDIS, share)
+}
+
+/// The colour of a share between 0 and 1 on a scale whose centre is 0.5, and an ink that is legible on it.
+pub(super) fn diverging(share: f64) -> (Color, Color) {
+    ramp(&DIVERGING, share)
+}
+
+fn ramp(stops: &[u32; 9], share: f64) -> (Color, Color) {
+    let position = share.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
+    let below = (position as usize).min(stops.len() - 2);
     let weight = position - below as f64;
-    let (a, b) = (Color::hex(VIRIDIS[below]).rgb, Color::hex(VIRIDIS[below + 1]).rgb);
+    let (a, b) = (Color::hex(stops[below]).rgb, Color::hex(stops[below + 1]).rgb);
     let mix = |i: usize| (f64::from(a[i]) * (1.0 - weight) + f64::from(b[i]) * weight).round() as u8;
     let rgb = [mix(0), mix(1), mix(2)];
     let light = 0.2126 * f64::from(rgb[0]) + 0.7152 * f64::from(rgb[1]) + 0.0722 * f64::from(rgb[2]);

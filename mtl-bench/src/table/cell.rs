@@ -10,18 +10,43 @@ pub struct Column {
     better: Option<Better>,
     decimals: usize,
     scale: f64,
+    origin: Origin,
+}
+
+/// Where the figures of a column come from. They never mix: a reader must see which ones were checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Measured or computed here.
+    #[default]
+    Measured,
+    /// Printed in a paper and not reproduced here.
+    Reported,
 }
 
 impl Column {
     /// A column of plain numbers with three decimals and no direction.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), unit: None, better: None, decimals: 3, scale: 1.0 }
+        Self {
+            name: name.into(),
+            unit: None,
+            better: None,
+            decimals: 3,
+            scale: 1.0,
+            origin: Origin::Measured,
+        }
     }
 
     /// Says which values are good: an arrow in the header, the best value marked.
     #[must_use]
     pub fn better(mut self, better: Better) -> Self {
         self.better = Some(better);
+        self
+    }
+
+    /// Makes this a column of [`Cell::reported`] figures: labelled so, without a best value, and never tested.
+    #[must_use]
+    pub fn reported(mut self) -> Self {
+        self.origin = Origin::Reported;
         self
     }
 
@@ -54,6 +79,18 @@ impl Column {
         self.better
     }
 
+    pub(super) fn is_reported(&self) -> bool {
+        self.origin == Origin::Reported
+    }
+
+    pub(super) fn places(&self) -> usize {
+        self.decimals
+    }
+
+    pub(super) fn unit_text(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
     pub(super) fn scale(&self) -> f64 {
         self.scale
     }
@@ -61,7 +98,8 @@ impl Column {
     pub(super) fn header(&self) -> String {
         let unit = self.unit.as_ref().map(|u| format!(" [{u}]")).unwrap_or_default();
         let arrow = self.better.map(|b| format!(" {}", b.arrow())).unwrap_or_default();
-        format!("{}{unit}{arrow}", self.name)
+        let origin = if self.is_reported() { " (reported)" } else { "" };
+        format!("{}{origin}{unit}{arrow}", self.name)
     }
 
     fn format(&self, value: f64) -> String {
@@ -85,12 +123,37 @@ pub enum Cell {
     Number(f64),
     /// A mean over runs with its interval.
     Estimate(Estimate),
+    /// A number that a paper prints.
+    Reported {
+        /// The number.
+        value: f64,
+        /// Where it is printed: authors, year, table.
+        source: String,
+    },
 }
 
 impl Cell {
+    /// A number printed in `source`, for a column that is [`Column::reported`].
+    pub fn reported(value: f64, source: impl Into<String>) -> Self {
+        Self::Reported { value, source: source.into() }
+    }
+
+    /// Where the number comes from; `None` for words and empty cells, which fit everywhere.
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Empty | Self::Text(_) => None,
+            Self::Number(_) | Self::Estimate(_) => Some(Origin::Measured),
+            Self::Reported { .. } => Some(Origin::Reported),
+        }
+    }
+
+    pub(super) fn fits(&self, column: &Column) -> bool {
+        self.origin().is_none_or(|origin| origin == column.origin)
+    }
+
     pub(super) fn value(&self) -> Option<f64> {
         match self {
-            Self::Number(value) => Some(*value),
+            Self::Number(value) | Self::Reported { value, .. } => Some(*value),
             Self::Estimate(estimate) => Some(estimate.mean),
             Self::Empty | Self::Text(_) => None,
         }
@@ -105,7 +168,8 @@ impl Cell {
 
     pub(super) fn interval(&self) -> Option<Interval> {
         match self {
-            Self::Estimate(estimate) => estimate.interval,
+            // One run says nothing about the spread, whatever the estimate claims.
+            Self::Estimate(estimate) => estimate.interval.filter(|_| estimate.n > 1),
             _ => None,
         }
     }

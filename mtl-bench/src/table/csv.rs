@@ -5,17 +5,22 @@ pub(super) fn render(table: &Table) -> String {
     let spread: Vec<bool> = (0..table.columns.len())
         .map(|c| table.rows.iter().any(|(_, cells)| cells[c].n().is_some()))
         .collect();
+    let marked: Vec<bool> =
+        (0..table.columns.len()).map(|c| table.marks.keys().any(|&(_, column)| column == c)).collect();
     let mut header = vec![harmless(&table.corner)];
-    for (column, &spread) in table.columns.iter().zip(&spread) {
+    for ((column, &spread), &marked) in table.columns.iter().zip(&spread).zip(&marked) {
         header.push(harmless(&column.header()));
         if spread {
             header.extend(["low", "high", "n"].map(|part| harmless(&format!("{} {part}", column.name()))));
         }
+        if marked {
+            header.push(harmless(&format!("{} significance", column.name())));
+        }
     }
     let mut lines = vec![header];
-    for (label, cells) in &table.rows {
+    for (r, (label, cells)) in table.rows.iter().enumerate() {
         let mut line = vec![harmless(label)];
-        for ((cell, column), &spread) in cells.iter().zip(&table.columns).zip(&spread) {
+        for (c, ((cell, column), &spread)) in cells.iter().zip(&table.columns).zip(&spread).enumerate() {
             let number =
                 |value: Option<f64>| value.map_or(String::new(), |v| (v * column.scale()).to_string());
             line.push(match cell {
@@ -26,6 +31,9 @@ pub(super) fn render(table: &Table) -> String {
                 line.push(number(cell.interval().map(|i| i.low)));
                 line.push(number(cell.interval().map(|i| i.high)));
                 line.push(cell.n().map_or(String::new(), |n| n.to_string()));
+            }
+            if marked[c] {
+                line.push(table.marks.get(&(r, c)).map_or(String::new(), |m| m.word().to_owned()));
             }
         }
         lines.push(line);

@@ -32,6 +32,9 @@ fn cell(cell: &Shown) -> String {
     if cell.best {
         text = format!("<strong>{text}</strong>");
     }
+    if let Some(mark) = cell.mark {
+        text += &format!("<sup>{}</sup>", mark.sign());
+    }
     if let Some(margin) = &cell.margin {
         text += &format!(" <small>± {margin}</small>");
     }

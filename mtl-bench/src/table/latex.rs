@@ -25,6 +25,9 @@ fn cell(cell: &Shown) -> String {
     if cell.best {
         text = format!("\\textbf{{{text}}}");
     }
+    if let Some(mark) = cell.mark {
+        text += &format!("$^{{{}}}$", escape(mark.sign()).trim_matches('$'));
+    }
     if let Some(margin) = &cell.margin {
         text += &format!(" $\\pm$ {margin}");
     }
@@ -58,6 +61,9 @@ fn escape(text: &str) -> String {
             '↓' => out += "$\\downarrow$",
             '−' => out += "$-$",
             '±' => out += "$\\pm$",
+            '†' => out += "$\\dagger$",
+            '‡' => out += "$\\ddagger$",
+            'α' => out += "$\\alpha$",
             'Δ' => out += "$\\Delta$",
             '×' => out += "$\\times$",
             '–' => out += "--",

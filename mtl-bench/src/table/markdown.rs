@@ -28,6 +28,9 @@ fn cell(cell: &Shown) -> String {
     if cell.best {
         text = format!("**{text}**");
     }
+    if let Some(mark) = cell.mark {
+        text += mark.sign();
+    }
     if let Some(margin) = &cell.margin {
         text += &format!(" ± {margin}");
     }

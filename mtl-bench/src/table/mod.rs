@@ -5,12 +5,15 @@ mod html;
 mod latex;
 mod markdown;
 mod pivot;
+mod significance;
 mod text;
 
-pub use cell::{Cell, Column};
+pub use cell::{Cell, Column, Origin};
 pub use pivot::Pivot;
+pub use significance::Mark;
 
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 
 /// A table with one label per row, and the best value of each directed column marked.
 ///
@@ -30,6 +33,10 @@ pub struct Table {
     columns: Vec<Column>,
     rows: Vec<(String, Vec<Cell>)>,
     notes: Vec<String>,
+    /// Marks by row and column.
+    marks: BTreeMap<(usize, usize), Mark>,
+    /// What the marks of a column rest on.
+    statements: Vec<(String, String)>,
 }
 
 /// A cell as every format shows it, before escaping.
@@ -38,13 +45,22 @@ struct Shown {
     margin: Option<String>,
     n: Option<usize>,
     best: bool,
+    mark: Option<Mark>,
 }
 
 impl Table {
     /// An empty table; `corner` heads the column of row labels.
     pub fn new(corner: impl Into<String>, columns: impl IntoIterator<Item = Column>) -> Self {
         let columns = columns.into_iter().collect();
-        Self { title: None, corner: corner.into(), columns, rows: Vec::new(), notes: Vec::new() }
+        Self {
+            title: None,
+            corner: corner.into(),
+            columns,
+            rows: Vec::new(),
+            notes: Vec::new(),
+            marks: BTreeMap::new(),
+            statements: Vec::new(),
+        }
     }
 
     /// Sets the caption.
@@ -65,7 +81,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] when there is not one cell per column, or a number is not finite.
+    /// [`Error::Argument`] when there is not one cell per column, a number or an end of an interval is not finite, or a
+    /// reported figure would stand among measured ones or the other way round.
     pub fn row(&mut self, label: impl Into<String>, cells: impl IntoIterator<Item = Cell>) -> Result<()> {
         let cells: Vec<Cell> = cells.into_iter().collect();
         if cells.len() != self.columns.len() {
@@ -73,6 +90,18 @@ impl Table {
         }
         if let Some(bad) = cells.iter().filter_map(Cell::value).find(|v| !v.is_finite()) {
             return Err(Error::argument("cells", "finite; use `Cell::Empty` for what is not known", bad));
+        }
+        let ends = cells.iter().filter_map(Cell::interval).flat_map(|i| [i.low, i.high]);
+        if let Some(bad) = ends.into_iter().find(|v| !v.is_finite()) {
+            return Err(Error::argument("cells", "of finite intervals", bad));
+        }
+        if let Some((_, column)) = cells.iter().zip(&self.columns).find(|(cell, column)| !cell.fits(column)) {
+            let (must, found) = if column.is_reported() {
+                ("`Cell::reported` in a column of reported figures", "measured")
+            } else {
+                ("measured in a column of measured figures; put others in a `Column::reported`", "reported")
+            };
+            return Err(Error::argument("cells", must, format!("{found} in `{}`", column.name())));
         }
         self.rows.push((label.into(), cells));
         Ok(())
@@ -97,26 +126,25 @@ impl Table {
     fn shown(&self) -> Vec<(&str, Vec<Shown>)> {
         let best: Vec<Option<String>> = (0..self.columns.len()).map(|c| self.best(c)).collect();
         let common = self.common_n();
-        let show = |c: usize, cell: &Cell| {
+        let show = |r: usize, c: usize, cell: &Cell| {
             let column = &self.columns[c];
             let value = cell.show(column);
             Shown {
                 margin: cell.margin(column),
                 n: cell.n().filter(|_| common.is_none()),
                 best: cell.value().is_some() && best[c].as_ref() == Some(&value),
+                mark: self.marks.get(&(r, c)).copied(),
                 value,
             }
         };
-        let row = |(label, cells): &'_ (String, Vec<Cell>)| -> Vec<Shown> {
-            let _ = label;
-            cells.iter().enumerate().map(|(c, cell)| show(c, cell)).collect()
-        };
-        self.rows.iter().map(|r| (r.0.as_str(), row(r))).collect()
+        let row =
+            |r: usize, cells: &[Cell]| cells.iter().enumerate().map(|(c, cell)| show(r, c, cell)).collect();
+        self.rows.iter().enumerate().map(|(r, (label, cells))| (label.as_str(), row(r, cells))).collect()
     }
 
     /// The best value of a directed column as printed: values that print the same are equally good.
     fn best(&self, c: usize) -> Option<String> {
-        let better = self.columns[c].direction()?;
+        let better = self.columns[c].direction().filter(|_| !self.columns[c].is_reported())?;
         let values: Vec<f64> = self.rows.iter().filter_map(|(_, cells)| cells[c].value()).collect();
         if values.len() < 2 {
             return None;
@@ -153,7 +181,33 @@ impl Table {
                 "Best mean of a column marked; this alone does not make a difference significant.".to_owned(),
             );
         }
+        notes.extend(self.explained());
+        let mut sources: Vec<&str> = Vec::new();
+        for cell in cells() {
+            match cell {
+                Cell::Reported { source, .. } if !sources.contains(&source.as_str()) => sources.push(source),
+                _ => {}
+            }
+        }
+        if !sources.is_empty() {
+            notes.push(format!(
+                "Reported figures are as printed in {}; they were not reproduced here and enter no test.",
+                sources.join("; ")
+            ));
+        }
         notes
+    }
+
+    /// What marks rest on; columns with the same statement share it.
+    fn explained(&self) -> Vec<String> {
+        let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();
+        for (column, text) in &self.statements {
+            match groups.iter_mut().find(|(_, known)| known == text) {
+                Some((columns, _)) => columns.push(column),
+                None => groups.push((vec![column], text)),
+            }
+        }
+        groups.into_iter().map(|(columns, text)| format!("{}: {text}", columns.join(", "))).collect()
     }
 
     /// GitHub Markdown; the best values are bold.

@@ -33,7 +33,8 @@ fn cell(cell: &Shown) -> String {
     let margin = cell.margin.as_ref().map(|m| format!(" ± {m}")).unwrap_or_default();
     let n = cell.n.map(|n| format!(" ({n})")).unwrap_or_default();
     let mark = if cell.best { "*" } else { " " };
-    printable(&format!("{}{margin}{n}{mark}", cell.value))
+    let sign = cell.mark.map_or("", super::Mark::sign);
+    printable(&format!("{}{sign}{margin}{n}{mark}", cell.value))
 }
 
 /// Control characters could move the cursor or recolour the terminal.
