@@ -1,1 +1,3 @@
 //! Benchmarks in their released formats: loaders, prompts, splits and scores as their authors prescribe them.
+pub mod big_bench;
+mod document;
