@@ -2,3 +2,4 @@
 pub mod big_bench;
 mod document;
 pub mod natural_instructions;
+pub mod tasksource;
