@@ -45,7 +45,8 @@ fn gold_and_empty(folder: &Path, n: usize) {
             // Equal scores: the first choice wins, and each probability is 1 of the number of choices.
             let Tasks::Group { parts, .. } = &tasks else { panic!() };
             let file = parts.iter().flat_map(Tasks::iter).find(|t| t.name == top.name).unwrap();
-            let first = file.examples.iter().map(|e| e.choices[0].1).sum::<f64>() / file.examples.len() as f64;
+            let first =
+                file.examples.iter().map(|e| e.choices[0].1).sum::<f64>() / file.examples.len() as f64;
             assert!((empty.preferred_score().unwrap() - first).abs() < 1e-12);
             assert!((empty.low - file.chance()).abs() < 1e-12);
             assert_eq!(task.metrics["multiple_choice_brier_score"], 0.0);
@@ -78,7 +79,8 @@ fn the_real_tasks_score_gold_at_the_top_and_nothing_at_the_floor() {
 
 #[test]
 fn prompts_are_those_of_the_golden_file() {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/bigbench_prompts.json")).unwrap();
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("golden/bigbench_prompts.json")).unwrap();
     for case in golden.as_array().unwrap() {
         let task = read(case["task"].as_str().unwrap());
         let shots: Vec<Shot> = case["shot_indices"]
@@ -91,7 +93,9 @@ fn prompts_are_those_of_the_golden_file() {
         assert_eq!(task.prompt(query, &shots).unwrap(), case["prompt"].as_str().unwrap());
         let choices: Vec<&str> = task.examples[query].choices.iter().map(|c| c.0.as_str()).collect();
         match case["choices"].as_array() {
-            Some(expected) => assert_eq!(choices, expected.iter().map(|c| c.as_str().unwrap()).collect::<Vec<_>>()),
+            Some(expected) => {
+                assert_eq!(choices, expected.iter().map(|c| c.as_str().unwrap()).collect::<Vec<_>>())
+            }
             None => assert!(choices.is_empty()),
         }
     }
@@ -163,7 +167,8 @@ fn options_change_what_is_asked_and_what_is_compared() {
     let by_length = options(|o| o.length = LengthNormalisation::Characters);
     assert_eq!(big_bench::evaluate(&task, &mut saved, &by_length).unwrap().preferred_score(), Some(1.0));
     for bad in [[f64::NEG_INFINITY; 2], [f64::NAN, 0.0], [f64::INFINITY, 0.0]] {
-        let mut saved = SavedResponses::new("s").with_scores("t/0", [("long answer", bad[0]), ("no", bad[1])]);
+        let mut saved =
+            SavedResponses::new("s").with_scores("t/0", [("long answer", bad[0]), ("no", bad[1])]);
         let error = big_bench::evaluate(&task, &mut saved, &Options::default()).unwrap_err();
         assert!(matches!(error, Error::System { .. }) && error.to_string().contains("`t/0`"), "{error}");
     }
@@ -171,7 +176,8 @@ fn options_change_what_is_asked_and_what_is_compared() {
 
 #[test]
 fn unsupported_metrics_are_reported() {
-    let task = write("x", |t| t["metrics"] = serde_json::json!(["multiple_choice_grade", "bleurt", "macro_f1"]));
+    let task =
+        write("x", |t| t["metrics"] = serde_json::json!(["multiple_choice_grade", "bleurt", "macro_f1"]));
     let scores = big_bench::evaluate(&task.unwrap(), &mut Constant::default(), &Options::default()).unwrap();
     assert_eq!(scores.unsupported, [Metric::Bleurt]);
     assert!(scores.metrics.contains_key("macro_f1") && !scores.metrics.contains_key("bleurt"));
@@ -213,7 +219,11 @@ fn malformed_files_name_the_place() {
         (|t| t["examples"][0]["input"] = json!(3), "examples[0].input", "must be a text, but is a number"),
         (|t| t["examples"][0]["input"] = json!(null), "examples[0].input", "is missing"),
         (|t| t["examples"][0]["target_scores"] = json!(null), "examples[0].target_scores", "is missing"),
-        (|t| t["examples"][0]["target_scores"]["no"] = json!("0"), "examples[0].target_scores.no", "must be a number"),
+        (
+            |t| t["examples"][0]["target_scores"]["no"] = json!("0"),
+            "examples[0].target_scores.no",
+            "must be a number",
+        ),
         (|t| t["examples"][0]["target_scores"]["no"] = json!(-1), "examples[0].target_scores.no", "negative"),
         (|t| t["examples"][0]["target_scores"]["yes"] = json!(0), "examples[0].target_scores", "above 0"),
         (|t| t["examples"][0]["target_scores"][" no"] = json!(0), "examples[0].target_scores.no", "twice"),

@@ -1,8 +1,8 @@
 //! Natural Instructions: prompts as in the golden file, splits, scores of gold, empty and copied answers, malformed files.
 use mtl_bench::Error;
 use mtl_bench::formats::natural_instructions::{
-    Baseline, Budget, Encoding, NiOptions, NiTask, NiVersion, Split, V1Encoding, V1Part, WhiteSpace, baseline, evaluate,
-    training_instances,
+    Baseline, Budget, Encoding, NiOptions, NiTask, NiVersion, Split, V1Encoding, V1Part, WhiteSpace,
+    baseline, evaluate, training_instances,
 };
 use mtl_bench::metrics::text::normalise;
 use mtl_bench::system::{Constant, SavedResponses};
@@ -87,7 +87,8 @@ fn prompts_are_those_of_the_golden_file() {
         };
         let instance = &task.instances[case["instance_index"].as_u64().unwrap() as usize];
         assert_eq!(encoding.prompt(&task, instance, None), case["prompt"].as_str().unwrap());
-        let references: Vec<&str> = case["references"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
+        let references: Vec<&str> =
+            case["references"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
         assert_eq!(instance.outputs, references);
     }
     assert_eq!(golden.as_array().unwrap().len(), 18);
@@ -108,7 +109,8 @@ fn budgets_drop_examples_and_then_cut() {
     assert_eq!(with(bare.split_whitespace().count()), bare);
     assert_eq!(with(3), "Definition: In this");
     assert_eq!(with(0), "");
-    let drawn: std::collections::BTreeSet<Encoding> = (0..60).map(|s| Encoding::draw(Seed(s), instance)).collect();
+    let drawn: std::collections::BTreeSet<Encoding> =
+        (0..60).map(|s| Encoding::draw(Seed(s), instance)).collect();
     assert_eq!(drawn.len(), 5);
 }
 
@@ -126,11 +128,13 @@ fn version_1_files_give_prompts_and_instances() {
     let expected = "Title: Naming a colour\nDefinition: You are given a thing; name its colour.\nEmphasis & Caution: One word only.\ninput: grass\noutput: green\nNegative Example 1- \ninput: snow\noutput: cold\nreason: Not a colour.\nsuggestion: white\n\ninput: coal\noutput:";
     assert_eq!(encoding.prompt(&task, &task.instances[0]), expected);
     let mut long = task.clone();
-    long.instances = (0..260).map(|i| {
-        let mut instance = task.instances[0].clone();
-        instance.id = i.to_string();
-        instance
-    }).collect();
+    long.instances = (0..260)
+        .map(|i| {
+            let mut instance = task.instances[0].clone();
+            instance.id = i.to_string();
+            instance
+        })
+        .collect();
     let ids: Vec<&str> = long.evaluation_instances(100).iter().map(|i| i.id.as_str()).collect();
     assert_eq!((ids.len(), ids[0], ids[1]), (100, "60", "62"));
 }
@@ -149,7 +153,11 @@ fn splits_part_every_task_once() {
         Split::LeaveSourceOut(tasks[1].sources[0].clone()),
     ] {
         let parts = split.part(&tasks).unwrap();
-        assert_eq!((names(&parts.test), parts.train.len()), (vec!["task1146_country_capital".to_owned()], 2), "{split:?}");
+        assert_eq!(
+            (names(&parts.test), parts.train.len()),
+            (vec!["task1146_country_capital".to_owned()], 2),
+            "{split:?}"
+        );
     }
     assert_eq!(Split::Random { seed: Seed(1), per_category: 1 }.part(&tasks).unwrap().test.len(), 3);
     let error = Split::LeaveCategoryOut("None".into()).part(&tasks).unwrap_err();
@@ -171,7 +179,10 @@ fn unusual_tasks_are_scored_or_refused() {
         evaluate(&[&task, &task], &mut Constant::default(), &NiOptions::default()),
         Err(Error::Ambiguous { .. })
     ));
-    assert!(matches!(evaluate(&[], &mut Constant::default(), &NiOptions::default()), Err(Error::Missing { .. })));
+    assert!(matches!(
+        evaluate(&[], &mut Constant::default(), &NiOptions::default()),
+        Err(Error::Missing { .. })
+    ));
     task.instances[2].outputs = vec!["東京".into()];
     let error = evaluate(&[&task], &mut Constant::default(), &NiOptions::default()).unwrap_err().to_string();
     assert!(error.contains("task1146_country_capital") && error.contains("no Latin letter"), "{error}");

@@ -1,7 +1,8 @@
 //! tasksource annotations: the published file, the golden rows, rules of splits and labels, malformed input.
 use mtl_bench::Error;
 use mtl_bench::formats::tasksource::{
-    Annotation, Annotations, ApplyOptions, Dataset, Functions, Row, Table, TaskDataset, Template, expand_pattern, fix_splits,
+    Annotation, Annotations, ApplyOptions, Dataset, Functions, Row, Table, TaskDataset, Template,
+    expand_pattern, fix_splits,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -88,7 +89,8 @@ fn real_tables_become_tasks_with_all_rows() {
         let n = rows.rows.len();
         let task = spam.apply([("all".to_owned(), rows.clone())].into(), &ApplyOptions::default()).unwrap();
         assert_eq!(task.label_names.as_deref(), Some(&["ham".to_owned(), "spam".to_owned()][..]), "{name}");
-        let counts: Vec<usize> = ["train", "validation", "test"].iter().map(|s| task.splits[*s].rows.len()).collect();
+        let counts: Vec<usize> =
+            ["train", "validation", "test"].iter().map(|s| task.splits[*s].rows.len()).collect();
         let held = n.div_ceil(10);
         assert_eq!(counts, [n - held, held - held.div_ceil(2), held.div_ceil(2)], "{name}");
         let pairs = |dataset: &Dataset, text: &str, label: &str| {
@@ -116,7 +118,9 @@ fn real_tables_become_tasks_with_all_rows() {
 #[test]
 fn splits_follow_the_rules() {
     let rows = |n: usize, label: fn(usize) -> usize| Table {
-        rows: (0..n).map(|i| Row::from_iter([("i".to_owned(), i.into()), ("labels".to_owned(), label(i).into())])).collect(),
+        rows: (0..n)
+            .map(|i| Row::from_iter([("i".to_owned(), i.into()), ("labels".to_owned(), label(i).into())]))
+            .collect(),
     };
     let fixed = |names: &[(&str, usize)], label: fn(usize) -> usize| {
         let mut dataset: Dataset = names.iter().map(|(s, n)| ((*s).to_owned(), rows(*n, label))).collect();
@@ -129,7 +133,10 @@ fn splits_follow_the_rules() {
     assert_eq!(fixed(&[("validation", 10), ("test", 4)], own), "test 4, train 5, validation 5");
     assert_eq!(fixed(&[("train", 20), ("test", 4)], own), "test 4, train 18, validation 2");
     assert_eq!(fixed(&[("train", 20), ("test", 4)], |_| 7), "train 18, validation 2");
-    assert_eq!(fixed(&[("train", 2), ("validation", 2), ("test", 2), ("auxiliary_train", 9)], own), "test 2, train 2, validation 2");
+    assert_eq!(
+        fixed(&[("train", 2), ("validation", 2), ("test", 2), ("auxiliary_train", 9)], own),
+        "test 2, train 2, validation 2"
+    );
     let mut dataset = Dataset::from([("train".to_owned(), rows(50, own))]);
     fix_splits(&mut dataset);
     let order = |name: &str| dataset[name].rows.iter().map(|r| r["i"].as_u64().unwrap()).collect::<Vec<_>>();
@@ -140,14 +147,22 @@ fn splits_follow_the_rules() {
 
 #[test]
 fn named_splits_caps_and_hooks_apply() {
-    let a = annotation(json!({"id": "x", "kind": "classification", "dataset": "x", "splits": ["main", null, "held"],
-        "fields": {"sentence1": {"constant": "s"}, "labels": {"computed": true}}, "post_process": {"computed": true}}));
+    let a = annotation(
+        json!({"id": "x", "kind": "classification", "dataset": "x", "splits": ["main", null, "held"],
+        "fields": {"sentence1": {"constant": "s"}, "labels": {"computed": true}}, "post_process": {"computed": true}}),
+    );
     let a = a.unwrap();
     assert_eq!(a.computed_parts(), ["post_process", "labels"]);
-    let rows = |n: usize| Table { rows: (0..n).map(|i| Row::from_iter([("i".to_owned(), i.into())])).collect() };
-    let data = || Dataset::from([("main".into(), rows(40)), ("held".into(), rows(9)), ("validation".into(), rows(5))]);
+    let rows =
+        |n: usize| Table { rows: (0..n).map(|i| Row::from_iter([("i".to_owned(), i.into())])).collect() };
+    let data = || {
+        Dataset::from([("main".into(), rows(40)), ("held".into(), rows(9)), ("validation".into(), rows(5))])
+    };
     let functions = Functions::default()
-        .field("x.labels", |row| Ok((if row["i"].as_u64() == Some(0) { -1 } else { (row["i"].as_u64().unwrap() % 3) as i64 }).into()))
+        .field("x.labels", |row| {
+            Ok((if row["i"].as_u64() == Some(0) { -1 } else { (row["i"].as_u64().unwrap() % 3) as i64 })
+                .into())
+        })
         .hook("x.post_process", |mut d| {
             d.values_mut().for_each(|t| t.rows.retain(|r| r["labels"] != json!(-1)));
             Ok(d)
@@ -167,7 +182,8 @@ fn named_splits_caps_and_hooks_apply() {
 
 fn apply(fields: Value, kind: &str, data: Value) -> mtl_bench::Result<TaskDataset> {
     let a = annotation(json!({"id": "x", "kind": kind, "dataset": "data", "fields": fields}))?;
-    let dataset = data.as_object().unwrap().iter().map(|(s, rows)| (s.clone(), table(rows.clone()))).collect();
+    let dataset =
+        data.as_object().unwrap().iter().map(|(s, rows)| (s.clone(), table(rows.clone()))).collect();
     a.apply(dataset, &ApplyOptions::default())
 }
 
@@ -177,27 +193,84 @@ fn wrong_data_name_split_row_and_column() {
     let data = |train: Value| json!({"train": train, "validation": [{"t": "a", "l": "x"}], "test": [{"t": "a", "l": "x"}, {"t": "a", "l": "y"}]});
     let good = json!([{"t": "a", "l": "x"}, {"t": "b", "l": "y"}]);
     assert!(apply(two.clone(), "classification", data(good.clone())).is_ok());
-    let choices = json!({"inputs": {"column": "t"}, "choices_list": {"column": "c"}, "labels": {"column": "l"}});
+    let choices =
+        json!({"inputs": {"column": "t"}, "choices_list": {"column": "c"}, "labels": {"column": "l"}});
     let tokens = json!({"tokens": {"column": "t"}, "labels": {"column": "l"}});
     let cases = [
-        (two.clone(), "classification", data(json!([{"t": "a", "l": "x"}, {"t": "b", "l": 3}])), "`data`, train[1].labels: is of kind integer"),
-        (two.clone(), "classification", data(json!([{"t": "a", "l": "x"}, {"l": "y"}])), "train[1].sentence1: there is no column `t`"),
-        (two.clone(), "classification", data(json!([{"t": "a", "l": "x"}, {"t": "a", "l": "z"}])), "test[1].labels: `y` is not a label of the training split"),
-        (two.clone(), "classification", data(json!([{"t": "a", "l": "x"}, {"t": "a", "l": "x"}])), "a class label needs two"),
+        (
+            two.clone(),
+            "classification",
+            data(json!([{"t": "a", "l": "x"}, {"t": "b", "l": 3}])),
+            "`data`, train[1].labels: is of kind integer",
+        ),
+        (
+            two.clone(),
+            "classification",
+            data(json!([{"t": "a", "l": "x"}, {"l": "y"}])),
+            "train[1].sentence1: there is no column `t`",
+        ),
+        (
+            two.clone(),
+            "classification",
+            data(json!([{"t": "a", "l": "x"}, {"t": "a", "l": "z"}])),
+            "test[1].labels: `y` is not a label of the training split",
+        ),
+        (
+            two.clone(),
+            "classification",
+            data(json!([{"t": "a", "l": "x"}, {"t": "a", "l": "x"}])),
+            "a class label needs two",
+        ),
         (two.clone(), "classification", data(json!([])), "train: has no rows"),
-        (two, "classification", data(json!([{"u": "a", "l": "x"}])), "`data`, train: `sentence1`: there is no column `t`"),
-        (json!({"sentence1": {"path": "t.u"}, "labels": {"column": "l"}}), "classification", data(good.clone()), "`t` must be of kind object, but is of kind text"),
-        (json!({"sentence1": {"path": "o.u[2]"}, "labels": {"constant": 0}}), "classification",
-         json!({"train": [{"o": {"u": [1, 2]}}]}), "asks for item 2 of a list of 2"),
-        (json!({"sentence1": {"column": "t"}, "labels": {"column": "n", "names": ["a", "b"]}}), "classification",
-         json!({"train": [{"t": "a", "n": 0}, {"t": "a", "n": 2}, {"t": "a", "n": 2}]}), "`n` is 2, but there are 2 names"),
-        (choices.clone(), "multiple_choice", json!({"train": [{"t": "a", "c": ["x", "y"], "l": 2}, {"t": "a", "c": ["x", "y"], "l": 2}]}), "2 is not the index of one, but there are 2 choices"),
-        (choices, "multiple_choice", json!({"train": [{"t": "a", "c": ["x", "y"], "l": -1}, {"t": "a", "c": ["x", "y"], "l": -1}]}), "-1 stands for no label"),
-        (tokens, "token_classification", json!({"train": [{"t": ["a", "b"], "l": [1]}, {"t": ["a"], "l": [1, 2]}]}), "labels for"),
+        (
+            two,
+            "classification",
+            data(json!([{"u": "a", "l": "x"}])),
+            "`data`, train: `sentence1`: there is no column `t`",
+        ),
+        (
+            json!({"sentence1": {"path": "t.u"}, "labels": {"column": "l"}}),
+            "classification",
+            data(good.clone()),
+            "`t` must be of kind object, but is of kind text",
+        ),
+        (
+            json!({"sentence1": {"path": "o.u[2]"}, "labels": {"constant": 0}}),
+            "classification",
+            json!({"train": [{"o": {"u": [1, 2]}}]}),
+            "asks for item 2 of a list of 2",
+        ),
+        (
+            json!({"sentence1": {"column": "t"}, "labels": {"column": "n", "names": ["a", "b"]}}),
+            "classification",
+            json!({"train": [{"t": "a", "n": 0}, {"t": "a", "n": 2}, {"t": "a", "n": 2}]}),
+            "`n` is 2, but there are 2 names",
+        ),
+        (
+            choices.clone(),
+            "multiple_choice",
+            json!({"train": [{"t": "a", "c": ["x", "y"], "l": 2}, {"t": "a", "c": ["x", "y"], "l": 2}]}),
+            "2 is not the index of one, but there are 2 choices",
+        ),
+        (
+            choices,
+            "multiple_choice",
+            json!({"train": [{"t": "a", "c": ["x", "y"], "l": -1}, {"t": "a", "c": ["x", "y"], "l": -1}]}),
+            "-1 stands for no label",
+        ),
+        (
+            tokens,
+            "token_classification",
+            json!({"train": [{"t": ["a", "b"], "l": [1]}, {"t": ["a"], "l": [1, 2]}]}),
+            "labels for",
+        ),
     ];
     for (fields, kind, data, message) in cases {
         let error = apply(fields, kind, data).unwrap_err();
-        assert!(matches!(error, Error::Format { .. }) && error.to_string().contains(message), "{message}: {error}");
+        assert!(
+            matches!(error, Error::Format { .. }) && error.to_string().contains(message),
+            "{message}: {error}"
+        );
     }
 }
 
@@ -216,14 +289,29 @@ fn malformed_annotations_name_the_place() {
         (with(json!({"path": "a[x]"})), "an index is not a number"),
         (with(json!({"concat": []})), "fields.labels.concat: is empty"),
         (with(json!({"computed": false})), "fields.labels.computed: must be true"),
-        (json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}}}), "neither `choices`"),
-        (json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}, "choices": {"expand_pattern": "a+"}}}), "fields.choices.expand_pattern: matches infinitely many"),
-        (json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}, "choice0": {"column": "a"}, "choices": {"literal": ["b"]}}}), "`choice0` is filled twice"),
-        (json!({"kind": "classification", "splits": ["a"], "fields": {"sentence1": {"column": "a"}, "labels": {"column": "a"}}}), "splits: must name train"),
+        (
+            json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}}}),
+            "neither `choices`",
+        ),
+        (
+            json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}, "choices": {"expand_pattern": "a+"}}}),
+            "fields.choices.expand_pattern: matches infinitely many",
+        ),
+        (
+            json!({"kind": "multiple_choice", "fields": {"inputs": {"column": "a"}, "labels": {"column": "l"}, "choice0": {"column": "a"}, "choices": {"literal": ["b"]}}}),
+            "`choice0` is filled twice",
+        ),
+        (
+            json!({"kind": "classification", "splits": ["a"], "fields": {"sentence1": {"column": "a"}, "labels": {"column": "a"}}}),
+            "splits: must name train",
+        ),
     ];
     for (json, message) in cases {
         let error = annotation(json).unwrap_err();
-        assert!(matches!(error, Error::Format { .. }) && error.to_string().contains(message), "{message}: {error}");
+        assert!(
+            matches!(error, Error::Format { .. }) && error.to_string().contains(message),
+            "{message}: {error}"
+        );
     }
     assert_eq!(expand_pattern("a(b|cd)?[xy]{1,2}").unwrap().len(), 3 * (2 + 4));
     for bad in ["[a-z]{9}", "^a", "a.", "(", "x{5000}"] {

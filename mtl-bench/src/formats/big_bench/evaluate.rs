@@ -201,7 +201,8 @@ pub fn evaluate(task: &Task, system: &mut dyn System, options: &Options) -> Resu
         metrics.insert(Metric::MultipleChoiceBrierScore.name(), means.brier);
         metrics.insert(Metric::ExpectedCalibrationError.name(), means.ece);
     }
-    let text_metrics = task.metrics.iter().filter(|m| m.needs_text() || (f1_of_text && **m == Metric::MacroF1));
+    let text_metrics =
+        task.metrics.iter().filter(|m| m.needs_text() || (f1_of_text && **m == Metric::MacroF1));
     let text_metrics: Vec<Metric> = text_metrics.copied().collect();
     if !text_metrics.is_empty() {
         let responses = system.respond(&requests)?;

@@ -52,9 +52,11 @@ impl Answers<'_> {
             }
             Ok(100.0 * sum / self.found.len().max(1) as f64)
         };
-        let sums = self.found.iter().zip(&self.accepted).map(|(f, a)| {
-            a.iter().map(|t| rouge_l_sum(f, t)).fold(0.0, f64::max)
-        });
+        let sums = self
+            .found
+            .iter()
+            .zip(&self.accepted)
+            .map(|(f, a)| a.iter().map(|t| rouge_l_sum(f, t)).fold(0.0, f64::max));
         let l_sum = 100.0 * sums.sum::<f64>() / self.found.len().max(1) as f64;
         Ok([
             ("rouge1", mean(RougeKind::N(1))?),
@@ -84,7 +86,8 @@ pub(super) fn macro_f1<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) 
 /// ROUGE-L F of texts of several lines: Lin 2004, section 3.2 (union of the longest common subsequences of each reference
 /// line with all lines of the answer, each token of the answer counted once). Without stemming.
 fn rouge_l_sum(found: &str, reference: &str) -> f64 {
-    let lines = |text: &str| -> Vec<Vec<String>> { text.split('\n').map(tokens).filter(|l| !l.is_empty()).collect() };
+    let lines =
+        |text: &str| -> Vec<Vec<String>> { text.split('\n').map(tokens).filter(|l| !l.is_empty()).collect() };
     let (found, reference) = (lines(found), lines(reference));
     let count = |lines: &[Vec<String>]| lines.iter().map(Vec::len).sum::<usize>();
     let (of_found, of_reference) = (count(&found), count(&reference));
@@ -106,7 +109,9 @@ fn rouge_l_sum(found: &str, reference: &str) -> f64 {
             mark_common(line, other, &mut union);
         }
         for (token, _) in line.iter().zip(&union).filter(|(_, u)| **u) {
-            let (Some(f), Some(r)) = (left_found.get_mut(token), left_reference.get_mut(token)) else { continue };
+            let (Some(f), Some(r)) = (left_found.get_mut(token), left_reference.get_mut(token)) else {
+                continue;
+            };
             if *f > 0 && *r > 0 {
                 (*f, *r, hits) = (*f - 1, *r - 1, hits + 1);
             }

@@ -178,9 +178,7 @@ impl Task {
 
     /// Mean score that guessing among the choices reaches; 0 for a task without choices.
     pub fn chance(&self) -> f64 {
-        let mean = |e: &Example| {
-            e.choices.iter().map(|c| c.1).sum::<f64>() / (e.choices.len().max(1) as f64)
-        };
+        let mean = |e: &Example| e.choices.iter().map(|c| c.1).sum::<f64>() / (e.choices.len().max(1) as f64);
         self.examples.iter().map(mean).sum::<f64>() / self.examples.len().max(1) as f64
     }
 }

@@ -95,7 +95,8 @@ pub fn baseline(tasks: &[&NiTask], baseline: Baseline, options: &NiOptions<'_>) 
         let answer = |instance: &&NiInstance| match baseline {
             Baseline::CopyInput => instance.input.clone(),
             Baseline::CopyDemonstration(seed) => {
-                let mut rng = seed.fork("copy demonstration").stream(&format!("{}/{}", task.name, instance.id), 0);
+                let mut rng =
+                    seed.fork("copy demonstration").stream(&format!("{}/{}", task.name, instance.id), 0);
                 let n = task.positive.len();
                 let drawn = if n == 0 { 0 } else { rng.random_range(0..n) };
                 task.positive.get(drawn).map_or_else(String::new, |e| e.output.clone())
@@ -168,7 +169,9 @@ fn collect(
         return Err(Error::Missing { what: "tasks to evaluate".into() });
     }
     let all: Vec<(f64, bool)> = report.predictions.iter().map(|p| (p.rouge_l, p.exact)).collect();
-    let mean = |value: fn(&NiScores) -> f64| report.tasks.values().map(value).sum::<f64>() / report.tasks.len() as f64;
+    let mean = |value: fn(&NiScores) -> f64| {
+        report.tasks.values().map(value).sum::<f64>() / report.tasks.len() as f64
+    };
     let (rouge_l, exact_match) = (mean(|s| s.rouge_l), mean(|s| s.exact_match));
     report.task_mean = NiScores { instances: all.len(), rouge_l, exact_match };
     report.overall = means(&all);
@@ -189,7 +192,8 @@ fn score(instance: &NiInstance, answer: &str) -> Result<(f64, bool)> {
     let latin = |t: &String| t.chars().any(|c| c.to_lowercase().any(|c| c.is_ascii_alphanumeric()));
     let other = |t: &String| t.chars().any(char::is_alphabetic);
     if !instance.outputs.iter().any(latin) && instance.outputs.iter().any(other) {
-        let message = format!("the references of `{}` have no Latin letter, so all scores would be 0", instance.id);
+        let message =
+            format!("the references of `{}` have no Latin letter, so all scores would be 0", instance.id);
         return Err(Error::metric("rouge_l", message));
     }
     let rouge = rouge_best(answer, &instance.outputs, RougeKind::L, true)?;

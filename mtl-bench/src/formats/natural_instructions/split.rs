@@ -98,11 +98,13 @@ impl Split {
         let mut parts = SplitTasks { train: Vec::new(), test: Vec::new() };
         for task in tasks {
             let is_test = match self {
-                Self::Lists { train, test } => match (test.contains(&task.name), train.contains(&task.name)) {
-                    (true, _) => true,
-                    (_, true) => false,
-                    _ => continue,
-                },
+                Self::Lists { train, test } => {
+                    match (test.contains(&task.name), train.contains(&task.name)) {
+                        (true, _) => true,
+                        (_, true) => false,
+                        _ => continue,
+                    }
+                }
                 Self::LeaveCategoryOut(category) => task.category() == category,
                 Self::LeaveSourceOut(source) => task.sources.contains(source),
                 Self::LeaveTaskOut(name) => task.name == *name,

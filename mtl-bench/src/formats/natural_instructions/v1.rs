@@ -51,7 +51,8 @@ impl V1Encoding {
             }
         };
         for (i, example) in task.positive.iter().take(self.positives).enumerate() {
-            let heading = if self.reasons { format!("Positive Example {}- \ninput", i + 1) } else { "input".into() };
+            let heading =
+                if self.reasons { format!("Positive Example {}- \ninput", i + 1) } else { "input".into() };
             add(&heading, Some(&example.input));
             add("output", Some(&example.output));
             add("reason", example.explanation.as_ref().filter(|_| self.reasons));

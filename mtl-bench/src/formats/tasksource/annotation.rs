@@ -166,12 +166,18 @@ impl Annotation {
                     if let Some(wanted) = field.kinds_read() {
                         if let Some(bad) = kinds.iter().find(|k| !wanted.contains(k)) {
                             let wanted = wanted.join(" or ");
-                            faults.push(format!("`{column}`: `{source}` must be of kind {wanted}, but is of kind {bad}"));
+                            faults.push(format!(
+                                "`{column}`: `{source}` must be of kind {wanted}, but is of kind {bad}"
+                            ));
                         }
                     }
                     let list = matches!(column.as_str(), "choices_list" | "tokens");
-                    if let (true, Field::Column(_), Some(bad)) = (list, field, kinds.iter().find(|k| **k != "list")) {
-                        faults.push(format!("`{column}`: `{source}` must be of kind list, but is of kind {bad}"));
+                    if let (true, Field::Column(_), Some(bad)) =
+                        (list, field, kinds.iter().find(|k| **k != "list"))
+                    {
+                        faults.push(format!(
+                            "`{column}`: `{source}` must be of kind list, but is of kind {bad}"
+                        ));
                     }
                 }
             }
@@ -199,7 +205,9 @@ fn splits(node: &Node<'_>) -> Result<[Option<String>; 3]> {
     };
     match items.as_slice() {
         [train, validation, test] => Ok([name(train)?, name(validation)?, name(test)?]),
-        other => Err(node.error(format!("must name train, validation and test, but has {} items", other.len()))),
+        other => {
+            Err(node.error(format!("must name train, validation and test, but has {} items", other.len())))
+        }
     }
 }
 

@@ -145,7 +145,8 @@ impl Annotation {
         };
         for part in self.computed_parts() {
             if part == "config" && options.config.is_none() {
-                let message = "the configurations are listed by a function upstream; name the one of the data";
+                let message =
+                    "the configurations are listed by a function upstream; name the one of the data";
                 return Err(self.error(Some(format!("{}.config", self.id)), message));
             }
             if part != "config" && !registered(&part) {
@@ -219,7 +220,12 @@ impl Annotation {
             let error = |m: String| self.error(Some(format!("{split}[{i}].*")), m);
             match function(row).map_err(error)? {
                 Value::Object(more) => filled.extend(more),
-                other => return Err(error(format!("must be an object of columns, but is of kind {}", kind(&other)))),
+                other => {
+                    return Err(error(format!(
+                        "must be an object of columns, but is of kind {}",
+                        kind(&other)
+                    )));
+                }
             }
         }
         if let Some(Value::Array(choices)) = filled.remove("choices") {
@@ -250,7 +256,8 @@ impl Annotation {
         if let Some((split, _)) = dataset.iter().find(|(_, table)| table.rows.is_empty()) {
             return Err(self.error(Some(split.clone()), "has no rows"));
         }
-        let hidden = |table: &Table| table.rows.iter().filter(|r| r.get("labels").is_some_and(is_hidden)).count();
+        let hidden =
+            |table: &Table| table.rows.iter().filter(|r| r.get("labels").is_some_and(is_hidden)).count();
         let hidden_labels = dataset.iter().map(|(name, table)| (name.clone(), hidden(table))).collect();
         if self.template == Template::Classification {
             self.two_classes(&dataset)?;

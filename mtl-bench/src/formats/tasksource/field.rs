@@ -85,14 +85,22 @@ impl JsonPath {
                 (Step::Key(key), Value::Object(fields)) => {
                     fields.get(key).ok_or_else(|| format!("`{}` finds no key `{key}`", self.text))?
                 }
-                (Step::Index(i), Value::Array(items)) => items
-                    .get(*i)
-                    .ok_or_else(|| format!("`{}` asks for item {i} of a list of {}", self.text, items.len()))?,
+                (Step::Index(i), Value::Array(items)) => items.get(*i).ok_or_else(|| {
+                    format!("`{}` asks for item {i} of a list of {}", self.text, items.len())
+                })?,
                 (Step::Key(key), other) => {
-                    return Err(format!("`{}` looks for `{key}` in a value of kind {}", self.text, kind(other)));
+                    return Err(format!(
+                        "`{}` looks for `{key}` in a value of kind {}",
+                        self.text,
+                        kind(other)
+                    ));
                 }
                 (Step::Index(i), other) => {
-                    return Err(format!("`{}` looks for item {i} in a value of kind {}", self.text, kind(other)));
+                    return Err(format!(
+                        "`{}` looks for item {i} in a value of kind {}",
+                        self.text,
+                        kind(other)
+                    ));
                 }
             };
         }
@@ -124,9 +132,9 @@ impl Field {
                 let value = column(row, name)?;
                 let index = value.as_u64().and_then(|i| usize::try_from(i).ok());
                 let found = index.and_then(|i| names.get(i));
-                found.map(|n| n.as_str().into()).ok_or_else(|| {
-                    format!("`{name}` is {value}, but there are {} names", names.len())
-                })
+                found
+                    .map(|n| n.as_str().into())
+                    .ok_or_else(|| format!("`{name}` is {value}, but there are {} names", names.len()))
             }
             Self::Computed => Err("is a function that is not registered".into()),
         }

@@ -35,7 +35,8 @@ pub(super) fn encode(dataset: &mut Dataset) -> Result<Option<Vec<String>>, RowFa
             let fault = |message| (split.clone(), i, "labels", message);
             let name = label_name(row).map_err(fault)?;
             let Some(class) = index.get(name.as_str()) else {
-                let fault = (split.clone(), i, "labels", format!("`{name}` is not a label of the training split"));
+                let fault =
+                    (split.clone(), i, "labels", format!("`{name}` is not a label of the training split"));
                 return Err(fault);
             };
             row.insert("labels".into(), (*class).into());

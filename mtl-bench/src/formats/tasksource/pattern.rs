@@ -26,9 +26,10 @@ fn expand(hir: &Hir) -> Result<Vec<String>, String> {
     let too_many = || format!("matches more than {MOST} strings");
     match hir.kind() {
         HirKind::Empty => Ok(vec![String::new()]),
-        HirKind::Literal(literal) => {
-            Ok(vec![String::from_utf8(literal.0.to_vec()).map_err(|_| "matches bytes that are not UTF-8".to_owned())?])
-        }
+        HirKind::Literal(literal) => Ok(vec![
+            String::from_utf8(literal.0.to_vec())
+                .map_err(|_| "matches bytes that are not UTF-8".to_owned())?,
+        ]),
         HirKind::Class(Class::Unicode(class)) => {
             let characters = class.iter().flat_map(|r| r.start()..=r.end());
             let found: Vec<String> = characters.take(MOST + 1).map(String::from).collect();

@@ -58,7 +58,11 @@ impl Table {
     /// As [`Table::read`].
     pub fn read_delimited(path: &Path, delimiter: u8, columns: Option<&[&str]>) -> Result<Self> {
         let text = read_text(path)?;
-        let format = |record: Option<String>, message: String| Error::Format { path: path.to_owned(), record, message };
+        let format = |record: Option<String>, message: String| Error::Format {
+            path: path.to_owned(),
+            record,
+            message,
+        };
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .quoting(delimiter == b',')
@@ -72,7 +76,9 @@ impl Table {
                 headers.iter().map(str::to_owned).collect()
             }
         };
-        if let Some((_, twice)) = names.iter().enumerate().find(|(i, n)| names.iter().skip(i + 1).any(|m| m == *n)) {
+        if let Some((_, twice)) =
+            names.iter().enumerate().find(|(i, n)| names.iter().skip(i + 1).any(|m| m == *n))
+        {
             return Err(format(None, format!("has two columns `{twice}`")));
         }
         let mut cells: Vec<Vec<String>> = vec![Vec::new(); names.len()];
@@ -80,7 +86,10 @@ impl Table {
             let record = record.map_err(|e| format(None, e.to_string()))?;
             if record.len() != names.len() {
                 let line = record.position().map(|p| format!("line {}", p.line()));
-                return Err(format(line, format!("has {} cells, but there are {} columns", record.len(), names.len())));
+                return Err(format(
+                    line,
+                    format!("has {} cells, but there are {} columns", record.len(), names.len()),
+                ));
             }
             for (column, cell) in cells.iter_mut().zip(&record) {
                 column.push(cell.to_owned());
