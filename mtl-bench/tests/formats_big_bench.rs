@@ -1,4 +1,5 @@
 //! BIG-bench tasks: prompts as in the golden file, scores of gold and empty answers, malformed files.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 use mtl_bench::formats::big_bench::{self, LengthNormalisation, Metric, Options, Shot, Task, Tasks};
 use mtl_bench::system::{Constant, SavedResponses};
 use mtl_bench::{Error, Result};

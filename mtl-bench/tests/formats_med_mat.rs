@@ -1,4 +1,5 @@
 //! Med-MAT: golden split statistics, plans of equal size, scores of gold and empty answers, malformed files.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 use mtl_bench::Error;
 use mtl_bench::formats::med_mat::{Catalogue, Element, Regime, coarse_task, evaluate, read_questions};
 use mtl_bench::system::{Constant, SavedResponses};

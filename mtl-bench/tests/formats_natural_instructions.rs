@@ -1,4 +1,5 @@
 //! Natural Instructions: prompts as in the golden file, splits, scores of gold, empty and copied answers, malformed files.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 use mtl_bench::Error;
 use mtl_bench::formats::natural_instructions::{
     Baseline, Budget, Encoding, NiOptions, NiTask, NiVersion, Split, V1Encoding, V1Part, WhiteSpace,

@@ -1,4 +1,5 @@
 //! tasksource annotations: the published file, the golden rows, rules of splits and labels, malformed input.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 use mtl_bench::Error;
 use mtl_bench::formats::tasksource::{
     Annotation, Annotations, ApplyOptions, Dataset, Functions, Row, Table, TaskDataset, Template,

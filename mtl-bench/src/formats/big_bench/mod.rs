@@ -3,7 +3,7 @@
 //!
 //! [`load`] reads a task or a folder of sub-tasks, [`Task::prompt`] writes the prompt, [`evaluate`] asks a
 //! [`System`](crate::system::System) and scores it. How scores grow with scale is
-//! [`scaling_shape`](crate::stats::scaling_shape)'s.
+//! [`ScalingShape`](crate::stats::ScalingShape)'s.
 mod evaluate;
 mod generation;
 mod metric;

@@ -163,13 +163,13 @@ impl Annotation {
                         faults.push(format!("`{column}`: there is no column `{source}`"));
                         continue;
                     };
-                    if let Some(wanted) = field.kinds_read() {
-                        if let Some(bad) = kinds.iter().find(|k| !wanted.contains(k)) {
-                            let wanted = wanted.join(" or ");
-                            faults.push(format!(
-                                "`{column}`: `{source}` must be of kind {wanted}, but is of kind {bad}"
-                            ));
-                        }
+                    if let Some(wanted) = field.kinds_read()
+                        && let Some(bad) = kinds.iter().find(|k| !wanted.contains(k))
+                    {
+                        let wanted = wanted.join(" or ");
+                        faults.push(format!(
+                            "`{column}`: `{source}` must be of kind {wanted}, but is of kind {bad}"
+                        ));
                     }
                     let list = matches!(column.as_str(), "choices_list" | "tokens");
                     if let (true, Field::Column(_), Some(bad)) =

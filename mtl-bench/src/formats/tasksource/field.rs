@@ -150,7 +150,7 @@ impl Field {
         }
     }
 
-    /// Kinds of source values that it cannot read, by column: what a schema shows without reading the rows.
+    /// Kinds of source values that it can read; `None` when it takes any.
     pub(super) fn kinds_read(&self) -> Option<&'static [&'static str]> {
         match self {
             Self::Names { .. } => Some(&["integer"]),

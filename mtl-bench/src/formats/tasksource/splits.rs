@@ -14,10 +14,10 @@ pub(super) const SPLITS: [&str; 3] = ["train", "validation", "test"];
 ///
 /// The rules run twice in [`super::Annotation::apply`], so a lone split becomes 90 % train, 5 % validation, 5 % test.
 pub fn fix_splits(dataset: &mut Dataset) {
-    if dataset.len() == 1 && !dataset.contains_key("train") {
-        if let Some((_, table)) = dataset.pop_first() {
-            dataset.insert("train".into(), table);
-        }
+    if dataset.len() == 1
+        && let Some((_, table)) = dataset.pop_first()
+    {
+        dataset.insert("train".into(), table);
     }
     dataset.remove("auxiliary_train");
     if dataset.get("test").is_some_and(hides_labels) {
