@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Scores a system, or its saved responses, on a benchmark in its released format.
+    Eval(Eval),
     /// Compares methods: the recommended test and why, corrected p, effects, what could have been found.
     Stats(Stats),
     /// Prints a table: means over seeds with intervals.
@@ -31,6 +33,78 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// Benchmarks that ask a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Benchmark {
+    /// IFEval or M-IFEval: a .jsonl file of prompts.
+    Ifeval,
+    /// Multi-IF: a .csv file of conversations.
+    MultiIf,
+    /// BIG-bench: task.json, or a folder of tasks.
+    BigBench,
+    /// Natural Instructions: a task file, or a folder of them.
+    NaturalInstructions,
+    /// Med-MAT: a file of choice questions.
+    MedMat,
+    /// SKILL-MIX: no file; combinations are drawn by the seed.
+    SkillMix,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mtl-bench eval ifeval ifeval_en.jsonl --requests questions.jsonl      # what will be asked, to be answered elsewhere
+  mtl-bench eval ifeval ifeval_en.jsonl --responses model.jsonl         # {\"id\": …, \"response\": …} per line
+  mtl-bench eval big-bench tasks/ --program python my_model.py          # JSON lines on standard input and output
+  mtl-bench eval natural-instructions tasks/ --constant ''              # the floor
+
+A program gets {\"id\", \"messages\": [{\"role\", \"content\"}], …} and answers {\"response\": …}; where the question has
+\"choices\", it answers {\"scores\": […]}, one log-probability each.")]
+pub(crate) struct Eval {
+    /// Benchmark.
+    #[arg(value_enum)]
+    pub(crate) benchmark: Benchmark,
+    /// Its file or folder.
+    #[arg(value_name = "PATH", required_unless_present = "skills")]
+    pub(crate) path: Option<PathBuf>,
+    /// Saved responses in JSON lines.
+    #[arg(long, value_name = "FILE", group = "system")]
+    pub(crate) responses: Option<PathBuf>,
+    /// A program that answers, and its arguments; last on the line.
+    #[arg(long, value_name = "PROGRAM", group = "system", num_args = 1.., allow_hyphen_values = true)]
+    pub(crate) program: Vec<String>,
+    /// Answers the same text to everything.
+    #[arg(long, value_name = "TEXT", group = "system")]
+    pub(crate) constant: Option<String>,
+    /// Asks nothing; writes the questions to a file of JSON lines.
+    #[arg(long, value_name = "FILE", group = "system")]
+    pub(crate) requests: Option<PathBuf>,
+    /// Name of the system in records; by default that of the file or program.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Writes the scores as records, .csv or .jsonl.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) records: Option<PathBuf>,
+    /// Seed of what is drawn, and of the records.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Solved examples before a BIG-bench question.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) shots: usize,
+    /// Most questions per task of BIG-bench and Natural Instructions.
+    #[arg(long)]
+    pub(crate) max_examples: Option<usize>,
+    /// Skills per text of SKILL-MIX.
+    #[arg(long, short = 'k')]
+    pub(crate) skills: Option<usize>,
+    /// Texts of SKILL-MIX.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) texts: usize,
+    /// Print JSON lines of records instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const COLUMNS: &str = "\
@@ -206,6 +280,12 @@ pub(crate) struct TableArgs {
     /// Caption.
     #[arg(long)]
     pub(crate) title: Option<String>,
+    /// Mark differences from this method that are significant, for methods by tasks.
+    #[arg(long)]
+    pub(crate) baseline: Option<String>,
+    /// Which values are good, for marks; known for usual metrics.
+    #[arg(long)]
+    pub(crate) better: Option<Direction>,
 }
 
 /// Kinds of figures.
@@ -217,6 +297,16 @@ pub(crate) enum PlotKind {
     Bars,
     /// Methods by tasks as a heat map of means.
     HeatMap,
+    /// Mean ranks over tasks with Nemenyi's critical difference.
+    CriticalDifference,
+    /// Share of runs and tasks above each score.
+    Profiles,
+    /// Means on three to eight tasks, one axis each.
+    Radar,
+    /// Differences from a baseline with intervals.
+    Forest,
+    /// A power law of the metric over steps, with its interval.
+    PowerLaw,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +326,12 @@ pub(crate) struct PlotArgs {
     /// Title.
     #[arg(long)]
     pub(crate) title: Option<String>,
+    /// Which values are good, for ranks; known for usual metrics.
+    #[arg(long)]
+    pub(crate) better: Option<Direction>,
+    /// Method that differences are taken from, for `forest`.
+    #[arg(long)]
+    pub(crate) baseline: Option<String>,
     /// Confidence level of bands and intervals.
     #[arg(long, default_value_t = 0.95)]
     pub(crate) level: f64,

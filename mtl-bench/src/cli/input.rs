@@ -1,7 +1,8 @@
 //! Records from files of any column names.
 use super::args::Input;
+use crate::Results;
+use crate::interchange::{ColumnMap, Field, read_long_csv};
 use crate::store::Key;
-use crate::{Record, Results};
 use anyhow::{Context, bail, ensure};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,9 +22,7 @@ const COLUMNS: [(&str, bool); 9] = [
 
 /// The records that the arguments name: one metric, filtered. All steps when `steps` is set, else the last of each run.
 pub(super) fn results(input: &Input, steps: bool) -> anyhow::Result<Results> {
-    let records = read(input)?;
-    let mut results =
-        Results::from_records(records).with_context(|| format!("`{}`", input.file.display()))?;
+    let mut results = read(input)?;
     ensure!(!results.is_empty(), "`{}` has no records", input.file.display());
     if let Some(metric) = &input.metric {
         results = only(&results, Key::Metric, std::slice::from_ref(metric))?;
@@ -76,10 +75,10 @@ fn mapping(pairs: &[String]) -> anyhow::Result<BTreeMap<&'static str, String>> {
     Ok(map)
 }
 
-fn read(input: &Input) -> anyhow::Result<Vec<Record>> {
+fn read(input: &Input) -> anyhow::Result<Results> {
     let map = mapping(&input.columns)?;
     match input.file.extension().and_then(|e| e.to_str()) {
-        Some("jsonl") if map.is_empty() => Ok(Results::read(&input.file)?.records().to_vec()),
+        Some("jsonl") if map.is_empty() => Ok(Results::read(&input.file)?),
         Some("jsonl") => bail!("`--columns` is for CSV files"),
         Some("tsv") => table(&input.file, b'\t', &map, input.metric.as_deref()),
         _ => table(&input.file, b',', &map, input.metric.as_deref()),
@@ -91,7 +90,7 @@ fn table(
     delimiter: u8,
     map: &BTreeMap<&'static str, String>,
     metric: Option<&str>,
-) -> anyhow::Result<Vec<Record>> {
+) -> anyhow::Result<Results> {
     let name = || format!("`{}`", path.display());
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).with_context(name)?;
     let header = reader.headers().with_context(name)?.clone();
@@ -110,35 +109,25 @@ fn table(
             ),
         }
     }
-    let mut records = Vec::new();
-    let mut row = csv::StringRecord::new();
-    while reader.read_record(&mut row).with_context(name)? {
-        let line = row.position().map_or(0, csv::Position::line);
-        let text = |ours: &str| at.get(ours).and_then(|&i| row.get(i)).unwrap_or_default().trim();
-        let place = |ours: &str| format!("{} line {line}, `{}`", name(), map.get(ours).map_or(ours, |s| s));
-        let whole = |ours: &str| -> anyhow::Result<u64> {
-            match text(ours) {
-                "" => Ok(0),
-                t => t.parse().with_context(|| format!("{}: `{t}` is not a whole number", place(ours))),
-            }
-        };
-        let value: f64 = text("value")
-            .parse()
-            .with_context(|| format!("{}: `{}` is not a number", place("value"), text("value")))?;
-        ensure!(value.is_finite(), "{}: {value} is not finite", place("value"));
-        let metric = match (text("metric"), metric) {
-            ("", Some(metric)) => metric,
-            ("", None) => "value",
-            (metric, _) => metric,
-        };
-        let record = Record {
-            study: text("study").to_owned(),
-            cell: text("cell").to_owned(),
-            setting: text("setting").to_owned(),
-            ..Record::new(metric, value)
-        };
-        records
-            .push(record.method(text("method")).task(text("task")).seed(whole("seed")?).step(whole("step")?));
+    drop(reader);
+    let column =
+        |ours: &str| at.contains_key(ours).then(|| Field::column(map.get(ours).map_or(ours, String::as_str)));
+    let metric = column("metric").unwrap_or_else(|| Field::fixed(metric.unwrap_or("value")));
+    let value = map.get("value").map_or("value", String::as_str);
+    let mut columns = ColumnMap::new(value, metric).delimiter(delimiter);
+    let setters: [(&str, fn(ColumnMap, Field) -> ColumnMap); 7] = [
+        ("study", ColumnMap::study),
+        ("cell", ColumnMap::cell),
+        ("method", ColumnMap::method),
+        ("setting", ColumnMap::setting),
+        ("seed", ColumnMap::seed),
+        ("task", ColumnMap::task),
+        ("step", ColumnMap::step),
+    ];
+    for (ours, set) in setters {
+        if let Some(field) = column(ours) {
+            columns = set(columns, field);
+        }
     }
-    Ok(records)
+    Ok(read_long_csv(path, &columns)?)
 }

@@ -1,6 +1,7 @@
 //! The command `mtl-bench`: data goes to stdout, everything else to stderr.
 mod args;
 mod audit;
+mod eval;
 mod input;
 mod plots;
 mod stats;
@@ -23,6 +24,7 @@ const USAGE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eval(args) => eval::eval(&args),
         Command::Stats(args) => stats::stats(&args),
         Command::Table(args) => table::table(&args),
         Command::Plot(args) => plots::plot(&args),

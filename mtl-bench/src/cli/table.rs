@@ -1,8 +1,9 @@
 //! `mtl-bench table`: means over seeds.
 use super::args::{KeyArg, TableArgs, TableFormat};
 use super::{input, print};
-use crate::Pivot;
+use crate::stats::{CompareOptions, Scores, compare};
 use crate::store::Key;
+use crate::{Pivot, Results, Table};
 use anyhow::ensure;
 
 impl From<KeyArg> for Key {
@@ -34,6 +35,9 @@ pub(super) fn table(args: &TableArgs) -> anyhow::Result<u8> {
         pivot = pivot.decimals(decimals);
     }
     let mut table = pivot.table(&results)?;
+    if let Some(baseline) = &args.baseline {
+        table = marked(table, args, &results, baseline)?;
+    }
     if let Some(title) = &args.title {
         table = table.title(title);
     }
@@ -45,4 +49,31 @@ pub(super) fn table(args: &TableArgs) -> anyhow::Result<u8> {
         TableFormat::Html => table.to_html(),
     })?;
     Ok(0)
+}
+
+/// The table with marks on every column: comparisons over the seeds of one task each.
+fn marked(mut table: Table, args: &TableArgs, results: &Results, baseline: &str) -> anyhow::Result<Table> {
+    ensure!(
+        args.rows == KeyArg::Method && args.cols == KeyArg::Task,
+        "`--baseline` marks tables of methods by tasks"
+    );
+    let metric = input::metric(results)?;
+    let better = super::stats::direction(&metric, args.better.map(Into::into))?;
+    let tasks = results.names(Key::Task);
+    for task in &tasks {
+        let scores = Scores::from_results(&results.task(task), &metric, better)?;
+        let options = CompareOptions {
+            control: Some(baseline.to_owned()),
+            level: args.level,
+            ..CompareOptions::default()
+        };
+        table = table.significance(task, &compare(&scores, &options)?)?;
+    }
+    if tasks.len() > 1 {
+        table = table.note(format!(
+            "Marks of the {} columns are corrected within each column, not over all of them.",
+            tasks.len()
+        ));
+    }
+    Ok(table)
 }

@@ -1,11 +1,13 @@
 //! A system under evaluation: text in, text or scores out.
 //!
 //! Benchmarks ask through [`System`] and do not know what answers: a language model, a file of saved responses
-//! ([`SavedResponses`]), or a program that reads and writes JSON lines ([`Program`]).
+//! ([`SavedResponses`]), a [`Recorder`] of the questions, or a program that reads and writes JSON lines ([`Program`]).
 mod program;
+mod recorder;
 mod saved;
 
 pub use program::Program;
+pub use recorder::Recorder;
 pub use saved::SavedResponses;
 
 use crate::{Error, Result};
