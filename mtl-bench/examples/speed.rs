@@ -31,29 +31,36 @@ const VOCABULARY: u64 = 500;
 const PLAYERS: usize = 17;
 const GAMES: usize = 1_000_000;
 
-fn iqm(rng: &mut Lcg) -> mtl_bench::Result<(usize, f64)> {
+/// Work done, a number to compare, and when the work began after its inputs were made.
+type Timed = (usize, f64, Instant);
+
+fn iqm(rng: &mut Lcg) -> mtl_bench::Result<Timed> {
     let mut width = 0.0;
-    for _ in 0..METHODS {
-        let rows: Vec<Vec<f64>> = (0..RUNS).map(|_| (0..TASKS).map(|_| rng.uniform()).collect()).collect();
+    let mut method =
+        || -> Vec<Vec<f64>> { (0..RUNS).map(|_| (0..TASKS).map(|_| rng.uniform()).collect()).collect() };
+    let methods: Vec<Vec<Vec<f64>>> = (0..METHODS).map(|_| method()).collect();
+    let start = Instant::now();
+    for rows in methods {
         let options = Bootstrap { replicates: REPLICATES as u32, ..Bootstrap::default() };
         let rule = AggregateRule::Percentile;
         width += stratified_bootstrap(&RunsByTasks::from_rows(&rows)?, &Iqm, rule, &options)?.half_width();
     }
-    Ok((METHODS * REPLICATES, width))
+    Ok((METHODS * REPLICATES, width, start))
 }
 
-fn rouge_l(rng: &mut Lcg) -> mtl_bench::Result<(usize, f64)> {
+fn rouge_l(rng: &mut Lcg) -> mtl_bench::Result<Timed> {
     let mut text =
         || (0..WORDS).map(|_| format!("w{}", rng.next() % VOCABULARY)).collect::<Vec<_>>().join(" ");
     let pairs: Vec<(String, String)> = (0..PAIRS).map(|_| (text(), text())).collect();
     let mut sum = 0.0;
+    let start = Instant::now();
     for (prediction, reference) in &pairs {
         sum += rouge(prediction, reference, RougeKind::L, false)?.f1;
     }
-    Ok((PAIRS, sum / PAIRS as f64))
+    Ok((PAIRS, sum / PAIRS as f64, start))
 }
 
-fn true_skill(rng: &mut Lcg) -> mtl_bench::Result<(usize, f64)> {
+fn true_skill(rng: &mut Lcg) -> mtl_bench::Result<Timed> {
     let mut game = || {
         let first = (rng.next() as usize) % PLAYERS;
         let second = (first + 1 + (rng.next() as usize) % (PLAYERS - 1)) % PLAYERS;
@@ -61,16 +68,16 @@ fn true_skill(rng: &mut Lcg) -> mtl_bench::Result<(usize, f64)> {
         Game { first, second, winner }
     };
     let games: Vec<Game> = (0..GAMES).map(|_| game()).collect();
+    let start = Instant::now();
     let ratings = TrueSkill::default().rate(PLAYERS, &games)?;
-    Ok((GAMES, ratings.iter().map(|r| r.mu).sum()))
+    Ok((GAMES, ratings.iter().map(|r| r.mu).sum(), start))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = std::env::args().nth(1).unwrap_or_default();
     let rng = &mut Lcg(1);
     // One thread that does nothing but compute: elapsed time is CPU time on a free core.
-    let start = Instant::now();
-    let (work, check) = match name.as_str() {
+    let (work, check, start) = match name.as_str() {
         "iqm" => iqm(rng)?,
         "rouge" => rouge_l(rng)?,
         "trueskill" => true_skill(rng)?,

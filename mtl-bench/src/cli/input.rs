@@ -25,18 +25,18 @@ pub(super) fn results(input: &Input, steps: bool) -> anyhow::Result<Results> {
     let mut results = read(input)?;
     ensure!(!results.is_empty(), "`{}` has no records", input.file.display());
     if let Some(metric) = &input.metric {
-        results = only(&results, Key::Metric, std::slice::from_ref(metric))?;
+        results = only(results, Key::Metric, std::slice::from_ref(metric))?;
     }
     if let Some(setting) = &input.setting {
-        results = only(&results, Key::Setting, std::slice::from_ref(setting))?;
+        results = only(results, Key::Setting, std::slice::from_ref(setting))?;
     }
-    results = only(&results, Key::Task, &input.tasks)?;
-    results = only(&results, Key::Method, &input.methods)?;
+    results = only(results, Key::Task, &input.tasks)?;
+    results = only(results, Key::Method, &input.methods)?;
     if let Some(step) = input.step {
         results = results.filter(|r| r.step == step);
         ensure!(!results.is_empty(), "no records of step {step}");
     } else if !steps {
-        results = results.last_step();
+        results = results.into_last_step();
     }
     Ok(results)
 }
@@ -49,9 +49,9 @@ pub(super) fn metric(results: &Results) -> anyhow::Result<String> {
     }
 }
 
-fn only(results: &Results, key: Key, names: &[String]) -> anyhow::Result<Results> {
+fn only(results: Results, key: Key, names: &[String]) -> anyhow::Result<Results> {
     if names.is_empty() {
-        return Ok(results.clone());
+        return Ok(results);
     }
     let known = results.names(key);
     if let Some(bad) = names.iter().find(|n| !known.contains(n)) {

@@ -167,9 +167,21 @@ impl Results {
     /// Of each measured quantity, the record with the last step.
     #[must_use]
     pub fn last_step(&self) -> Self {
-        let last =
-            |i: usize| self.records.get(i + 1).is_none_or(|next| !order::same_series(&self.records[i], next));
-        Self { records: (0..self.len()).filter(|&i| last(i)).map(|i| self.records[i].clone()).collect() }
+        self.clone().into_last_step()
+    }
+
+    /// As [`Results::last_step`], without a copy.
+    #[must_use]
+    pub fn into_last_step(self) -> Self {
+        let mut records: Vec<Record> = Vec::with_capacity(self.records.len());
+        for record in self.records {
+            match records.last_mut() {
+                // Sorted by step within a series.
+                Some(last) if order::same_series(last, &record) => *last = record,
+                _ => records.push(record),
+            }
+        }
+        Self { records }
     }
 
     /// The values of `key` that occur, in natural order (`task-2` before `task-10`).

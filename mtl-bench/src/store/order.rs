@@ -45,7 +45,16 @@ pub(super) fn sorted(records: Vec<Record>) -> Vec<Record> {
         [|r| &r.study, |r| &r.setting, |r| &r.method, |r| &r.task, |r| &r.metric, |r| &r.cell];
     let mut keys: Vec<([u32; 6], usize)> = (0..records.len()).map(|i| ([0; 6], i)).collect();
     for (c, column) in columns.into_iter().enumerate() {
-        let mut ranks: HashMap<&str, u32> = records.iter().map(|r| (column(r), 0)).collect();
+        // Neighbours mostly share a name: only where it changes is it looked up.
+        let mut ranks: HashMap<&str, u32> = HashMap::new();
+        let mut last = None;
+        for record in &records {
+            let name = column(record);
+            if last != Some(name) {
+                ranks.insert(name, 0);
+                last = Some(name);
+            }
+        }
         let mut names: Vec<&str> = ranks.keys().copied().collect();
         // The cell is a hash.
         if c == 5 {
@@ -56,8 +65,13 @@ pub(super) fn sorted(records: Vec<Record>) -> Vec<Record> {
         for (rank, name) in (0..).zip(names) {
             ranks.insert(name, rank);
         }
+        let mut last = ("", ranks.get("").copied().unwrap_or(0));
         for ((key, _), record) in keys.iter_mut().zip(&records) {
-            key[c] = ranks.get(column(record)).copied().unwrap_or(0);
+            let name = column(record);
+            if last.0 != name {
+                last = (name, ranks.get(name).copied().unwrap_or(0));
+            }
+            key[c] = last.1;
         }
     }
     keys.sort_by(|(a, i), (b, j)| {
