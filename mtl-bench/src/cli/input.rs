@@ -85,6 +85,9 @@ fn read(input: &Input) -> anyhow::Result<Results> {
     }
 }
 
+/// Sets where a field of the records comes from.
+type Setter = fn(ColumnMap, Field) -> ColumnMap;
+
 fn table(
     path: &Path,
     delimiter: u8,
@@ -115,7 +118,7 @@ fn table(
     let metric = column("metric").unwrap_or_else(|| Field::fixed(metric.unwrap_or("value")));
     let value = map.get("value").map_or("value", String::as_str);
     let mut columns = ColumnMap::new(value, metric).delimiter(delimiter);
-    let setters: [(&str, fn(ColumnMap, Field) -> ColumnMap); 7] = [
+    let setters: [(&str, Setter); 7] = [
         ("study", ColumnMap::study),
         ("cell", ColumnMap::cell),
         ("method", ColumnMap::method),

@@ -1,7 +1,7 @@
 //! `mtl-bench table`: means over seeds.
 use super::args::{KeyArg, TableArgs, TableFormat};
 use super::{input, print};
-use crate::stats::{CompareOptions, Scores, compare};
+use crate::stats::{CompareOptions, Scores, compare, detectable_difference, median, std};
 use crate::store::Key;
 use crate::{Pivot, Results, Table};
 use anyhow::ensure;
@@ -37,6 +37,10 @@ pub(super) fn table(args: &TableArgs) -> anyhow::Result<u8> {
     let mut table = pivot.table(&results)?;
     if let Some(baseline) = &args.baseline {
         table = marked(table, args, &results, baseline)?;
+    } else if args.rows == KeyArg::Method {
+        for note in reach(&results, args)? {
+            table = table.note(note);
+        }
     }
     if let Some(title) = &args.title {
         table = table.title(title);
@@ -76,4 +80,47 @@ fn marked(mut table: Table, args: &TableArgs, results: &Results, baseline: &str)
         ));
     }
     Ok(table)
+}
+
+/// Power at which the smallest difference that could have been detected is told.
+const POWER: f64 = 0.8;
+
+/// What differences between two methods the runs behind a table could have shown: from the median, over pairs of methods
+/// and columns, of the spread of paired differences.
+fn reach(results: &Results, args: &TableArgs) -> anyhow::Result<Vec<String>> {
+    let key = Key::from(args.cols);
+    let (mut smallest, mut fewest) = (Vec::new(), usize::MAX);
+    for column in results.names(key) {
+        let column = results.only(key, &column);
+        let methods: Vec<_> = column.group_by(Key::Method);
+        let mut spreads = Vec::new();
+        for (i, (_, a)) in methods.iter().enumerate() {
+            for (_, b) in methods.iter().skip(i + 1) {
+                let (Ok(a), Ok(b)) = (a.by_seed(), b.by_seed()) else { continue };
+                let pairs: Vec<f64> = a.iter().filter_map(|(seed, x)| Some(x - b.get(seed)?)).collect();
+                fewest = fewest.min(pairs.len());
+                spreads.extend(std(&pairs).filter(|s| *s > 0.0).map(|s| (s, pairs.len())));
+            }
+        }
+        for (spread, n) in spreads {
+            smallest.push(detectable_difference(spread, n, POWER, args.level)?);
+        }
+    }
+    let mut notes = Vec::new();
+    if !smallest.is_empty() {
+        let scale = if args.percent { 100.0 } else { 1.0 };
+        notes.push(format!(
+            "Smallest difference of two methods in one column that a paired test finds with a probability of {:.0} %: {:.3} \
+             (median over pairs and columns).",
+            100.0 * POWER,
+            scale * median(&smallest)
+        ));
+    }
+    if (1..10).contains(&fewest) {
+        let least = 2_f64.powi(1 - fewest as i32);
+        let never = if least >= 1.0 - args.level { ", so it can never show a difference here" } else { "" };
+        notes
+            .push(format!("With {fewest} paired seeds an exact test cannot give p below {least:.4}{never}."));
+    }
+    Ok(notes)
 }

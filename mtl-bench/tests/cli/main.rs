@@ -117,6 +117,12 @@ fn tables_have_five_formats_and_one_seed_has_no_interval() {
         let out = lab.run(&format!("table runs.csv {MAP} --percent --mean --format {format}")).ok().out;
         assert!(out.contains(part), "{format}: {out}");
     }
+    let out = lab.run(&format!("table runs.csv {MAP}")).ok().out;
+    assert!(out.contains("Smallest difference of two methods in one column"), "{out}");
+    assert!(
+        out.contains("With 3 paired seeds an exact test cannot give p below 0.2500, so it can never"),
+        "{out}"
+    );
     lab.file("eight.csv", &foreign(8));
     let out = lab.run(&format!("table eight.csv {MAP} --baseline plain --format markdown")).ok().out;
     assert!(out.contains("†") && out.contains("smallest attainable p"), "{out}");
