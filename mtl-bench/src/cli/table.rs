@@ -3,8 +3,9 @@ use super::args::{KeyArg, TableArgs, TableFormat};
 use super::{input, print};
 use crate::stats::{CompareOptions, Scores, compare, detectable_difference, median, std};
 use crate::store::Key;
-use crate::{Pivot, Results, Table};
+use crate::{Pivot, Record, Results, Table};
 use anyhow::ensure;
+use std::collections::BTreeMap;
 
 impl From<KeyArg> for Key {
     fn from(arg: KeyArg) -> Self {
@@ -89,21 +90,33 @@ const POWER: f64 = 0.8;
 /// and columns, of the spread of paired differences.
 fn reach(results: &Results, args: &TableArgs) -> anyhow::Result<Vec<String>> {
     let key = Key::from(args.cols);
-    let (mut smallest, mut fewest) = (Vec::new(), usize::MAX);
-    for column in results.names(key) {
-        let column = results.only(key, &column);
-        let methods: Vec<_> = column.group_by(Key::Method);
-        let mut spreads = Vec::new();
-        for (i, (_, a)) in methods.iter().enumerate() {
-            for (_, b) in methods.iter().skip(i + 1) {
-                let (Ok(a), Ok(b)) = (a.by_seed(), b.by_seed()) else { continue };
-                let pairs: Vec<f64> = a.iter().filter_map(|(seed, x)| Some(x - b.get(seed)?)).collect();
-                fewest = fewest.min(pairs.len());
-                spreads.extend(std(&pairs).filter(|s| *s > 0.0).map(|s| (s, pairs.len())));
-            }
+    // Runs by column and method, and what a spread of 1 lets so many pairs find.
+    let mut columns: BTreeMap<&str, BTreeMap<&str, Vec<&Record>>> = BTreeMap::new();
+    for runs in results.records().chunk_by(|a, b| key.of(a) == key.of(b) && a.method == b.method) {
+        if let Some(first) = runs.first() {
+            columns.entry(key.of(first)).or_default().entry(&first.method).or_default().extend(runs);
         }
-        for (spread, n) in spreads {
-            smallest.push(detectable_difference(spread, n, POWER, args.level)?);
+    }
+    let mut unit: BTreeMap<usize, f64> = BTreeMap::new();
+    let (mut smallest, mut fewest) = (Vec::new(), usize::MAX);
+    for methods in columns.values() {
+        // The table has refused two values of a seed already.
+        let mut methods: Vec<Vec<(u64, f64)>> =
+            methods.values().map(|runs| runs.iter().map(|r| (r.seed, r.value)).collect()).collect();
+        methods.iter_mut().for_each(|runs| runs.sort_unstable_by_key(|(seed, _)| *seed));
+        for (i, a) in methods.iter().enumerate() {
+            for b in methods.iter().skip(i + 1) {
+                let pairs = differences(a, b);
+                let n = pairs.len();
+                fewest = fewest.min(n);
+                let Some(spread) = std(&pairs).filter(|s| *s > 0.0) else { continue };
+                let factor = match unit.get(&n) {
+                    Some(factor) => *factor,
+                    None => detectable_difference(1.0, n, POWER, args.level)?,
+                };
+                unit.insert(n, factor);
+                smallest.push(spread * factor);
+            }
         }
     }
     let mut notes = Vec::new();
@@ -123,4 +136,14 @@ fn reach(results: &Results, args: &TableArgs) -> anyhow::Result<Vec<String>> {
             .push(format!("With {fewest} paired seeds an exact test cannot give p below {least:.4}{never}."));
     }
     Ok(notes)
+}
+
+/// Differences at the seeds that both have, which ascend.
+fn differences(a: &[(u64, f64)], b: &[(u64, f64)]) -> Vec<f64> {
+    let mut rest = b.iter().peekable();
+    let pair = |&(seed, x): &(u64, f64)| {
+        while rest.next_if(|(other, _)| *other < seed).is_some() {}
+        rest.next_if(|(other, _)| *other == seed).map(|(_, y)| x - y)
+    };
+    a.iter().filter_map(pair).collect()
 }

@@ -81,7 +81,9 @@ impl Results {
             record.check()?;
         }
         let records = order::sorted(records);
-        match records.windows(2).find(|w| order::compare(&w[0], &w[1]).is_eq()) {
+        let twins =
+            |a: &Record, b: &Record| a.seed == b.seed && a.step == b.step && order::compare(a, b).is_eq();
+        match records.windows(2).find(|w| twins(&w[0], &w[1])) {
             Some(twins) => Err(Error::Ambiguous { what: order::describe(&twins[0]), count: 2 }),
             None => Ok(Self { records }),
         }

@@ -112,8 +112,12 @@ impl Pivot {
         }
         let mut table = Table::new(self.rows.name(), formats);
         let mut runs: HashMap<(&str, &str), Vec<&Record>> = HashMap::new();
-        for record in results.records() {
-            runs.entry((self.rows.of(record), self.columns.of(record))).or_default().push(record);
+        // Neighbours mostly belong to one cell.
+        let together = |a: &Record, b: &Record| [self.rows, self.columns].iter().all(|k| k.of(a) == k.of(b));
+        for neighbours in results.records().chunk_by(together) {
+            if let Some(first) = neighbours.first() {
+                runs.entry((self.rows.of(first), self.columns.of(first))).or_default().extend(neighbours);
+            }
         }
         for name in rows {
             let mut cells = Vec::with_capacity(columns.len() + 1);
