@@ -2,7 +2,8 @@
 //!
 //! A study writes [`Record`]s. This crate reads them back as [`Results`], and turns them into numbers with intervals
 //! ([`stats`]), tables ([`Table`], [`Pivot`]), figures ([`plot`]), verdicts in plain words ([`Comparison`]) and one
-//! self-contained report ([`report`]). The scores themselves come from [`metrics`]; [`data`] holds a small data set.
+//! self-contained report ([`report`]). The scores themselves come from [`metrics`]; [`formats`] reads released benchmarks and asks
+//! a [`system`] their questions; [`interchange`] reads and writes what other tools do; [`data`] holds a small data set.
 //!
 //! ```
 //! use mtl_bench::{Comparison, Pivot, Record, Results, metrics::Better, store::Key};
