@@ -97,6 +97,7 @@ fn table(
     let name = || format!("`{}`", path.display());
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).with_context(name)?;
     let header = reader.headers().with_context(name)?.clone();
+    ensure!(!header.is_empty(), "{} is empty; its first line must name its columns", name());
     let mut at: BTreeMap<&str, usize> = BTreeMap::new();
     for (ours, optional) in COLUMNS {
         let theirs = map.get(ours).map_or(ours, String::as_str);

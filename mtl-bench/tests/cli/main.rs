@@ -181,11 +181,12 @@ fn bad_input_names_file_line_and_column() {
         "unpaired.csv",
         "method,seed,metric,value\na,0,accuracy,0.5\na,1,accuracy,0.6\nb,1,accuracy,0.7\n",
     );
-    lab.file("empty.csv", "method,value\n");
+    lab.file("empty.csv", "method,value\n").file("nothing.csv", "");
     assert!(lab.run("stats unpaired.csv --unpaired").ok().out.contains("Welch's t test"));
     assert!(lab.run("stats unpaired.csv --complete").ok().err.contains("1 pairs of task and seed left out"));
     for (words, message) in [
         ("stats missing.csv", "missing.csv"),
+        ("stats nothing.csv", "`nothing.csv` is empty"),
         ("stats runs.csv", "has no column `method`; its columns are algo, dataset, run, score, comment"),
         ("stats bad.csv", "`bad.csv` line 3"),
         ("stats nan.csv --better higher", "`nan.csv` line 2"),

@@ -1,14 +1,16 @@
 //! Accelerators that move activations through off-chip memory ([`crate::cost::off_chip`]) as a search space: the linear
 //! unit, a unit of their own for the projections of attention or none, parallel queries, and the clock.
 //!
-//! Every point is computed by [`Analytical`], so a point's latency, energy and resources are those that `estimate` reports.
+//! Every point is computed by [`Analytical`], so a point's latency and resources are those that `estimate` reports. A constant
+//! power belongs to the one design it was measured on: points take the model of the board's family instead.
 use super::objectives::{Evaluate, Fractions, Objectives, Rejection, Violation};
 use super::space::{Dim, Point, Space};
 use super::transformer::Limits;
 use crate::cost::engine::{Engine, Tile};
-use crate::cost::{Accelerator, Analytical, CostModel, Report};
+use crate::cost::{Accelerator, Analytical, CostModel, PowerModel, Report};
 use crate::graph::{ModelGraph, Op};
 use crate::platform::{Platform, Resource};
+use crate::power::PowerCoefficients;
 use crate::routing::Routing;
 use crate::{HwError, Result};
 use serde::{Deserialize, Serialize};
@@ -110,7 +112,7 @@ impl<'a> OffChipSearch<'a> {
     /// [`HwError::Config`] for a base that keeps activations on chip or lacks an attention unit, no routing, a bad limit,
     /// an empty dimension, a zero where none may be, or a clock beyond the board's.
     pub fn new(
-        base: Accelerator,
+        mut base: Accelerator,
         graph: ModelGraph,
         routings: &[Routing<'a>],
         dims: OffChipDims,
@@ -132,6 +134,13 @@ impl<'a> OffChipSearch<'a> {
         for &clock in &dims.clock_mhz {
             let design = Accelerator { clock_mhz: f64::from(clock), ..base.clone() };
             design.validate().map_err(|e| e.within("off_chip"))?;
+        }
+        if matches!(base.power, PowerModel::Constant { .. }) {
+            base.power = PowerModel::Utilisation {
+                coefficients: PowerCoefficients::of_board(&base.platform),
+                source: "one static constant fitted per board family".to_owned(),
+                point: None,
+            };
         }
         let space = dims.space()?;
         let queries =

@@ -61,6 +61,15 @@ pub const ZYNQ_ULTRASCALE_STATIC_WATTS: f64 = 7.12;
 pub const ALVEO_STATIC_WATTS: f64 = 23.96;
 
 impl PowerCoefficients {
+    /// Those of the board's family: Alveo where the memory is HBM, else Zynq UltraScale+.
+    #[must_use]
+    pub fn of_board(board: &crate::platform::Platform) -> Self {
+        match board.memory.kind {
+            crate::platform::MemoryKind::Hbm2 => Self::alveo_hbm(),
+            _ => Self::zynq_ultrascale(),
+        }
+    }
+
     /// 16 nm UltraScale+ fabric with DDR4. Energies per resource are orders of magnitude of vendors' estimators at
     /// usual toggle rates, from memory and not fitted; only the static part is.
     #[must_use]

@@ -215,9 +215,6 @@ fn tiles() -> impl Iterator<Item = Tile> {
 fn template(platform: &Platform, clock_mhz: f64) -> Result<Accelerator> {
     let port_bits = platform.memory.port_bits.min(256);
     let tile = Tile { t_in: 16, t_out: 16, ii: 1, depth: 0 };
-    let alveo = platform.memory.kind == crate::platform::MemoryKind::Hbm2;
-    let coefficients =
-        if alveo { PowerCoefficients::alveo_hbm() } else { PowerCoefficients::zynq_ultrascale() };
     Ok(Accelerator {
         name: format!("{}-ubimoe", platform.name.trim_start_matches("alveo-")),
         platform: platform.clone(),
@@ -245,7 +242,7 @@ fn template(platform: &Platform, clock_mhz: f64) -> Result<Accelerator> {
         },
         embed_prefix_rows: false,
         power: PowerModel::Utilisation {
-            coefficients,
+            coefficients: PowerCoefficients::of_board(platform),
             source: "one static constant fitted per board family".to_owned(),
             point: None,
         },
