@@ -24,7 +24,8 @@ fn ten_kills_at_random_moments_leave_identical_records() {
         (lab.read("calm/records.csv"), lab.read("calm/report/table.md"))
     });
     let mut rng = Seed(3).stream("kills", 0);
-    let mut kills = 0;
+    let saved = |lab: &Lab| files(&lab.path("killed/cells"), &|name| name == "last.safetensors").len();
+    let (mut kills, mut checkpoints) = (0, 0);
     while kills < 10 {
         let mut child = lab
             .command(&format!("run selftest --resume --out killed {SLOW}"))
@@ -37,6 +38,10 @@ fn ten_kills_at_random_moments_leave_identical_records() {
             let before = side_files(&lab.path("killed"));
             wait_for("progress", || side_files(&lab.path("killed")) != before);
         }
+        // However slow the machine is, one kill at least leaves a checkpoint behind.
+        if kills == 8 {
+            wait_for("a checkpoint", || saved(&lab) > 0);
+        }
         thread::sleep(Duration::from_millis(rng.random_range(0..250)));
         let running = child.try_wait().unwrap().is_none();
         // By turns everything at once, and the runner alone so that its workers have to notice.
@@ -45,8 +50,8 @@ fn ten_kills_at_random_moments_leave_identical_records() {
         child.wait().unwrap();
         assert!(running, "the run was over before kill {kills}; make it longer");
         kills += 1;
+        checkpoints += saved(&lab);
     }
-    let checkpoints = files(&lab.path("killed/cells"), &|name| name == "last.safetensors").len();
     assert!(checkpoints > 0, "the kills struck before any checkpoint");
     lab.run("resume --out killed --workers 2").expect(0);
     let (records, table) = undisturbed.join().unwrap();

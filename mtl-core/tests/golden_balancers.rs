@@ -63,9 +63,9 @@ fn equal_weights_and_pcgrad_agree_in_both_precisions() {
             let mut rng = Seed(0).stream("test", 0);
             let mut ctx = StepCtx { losses: &losses, step: 0, rng: &mut rng };
             let mut equal = Registry::new(BALANCERS).build("equal", json!({})).unwrap();
-            let (sum, factors) = equal.combine(&grads, &mut ctx).unwrap();
-            assert!(error(&sum, &golden["EW"]["direction"]) < tolerance);
-            assert_eq!(factors, vec![1.0; losses.len()]);
+            let sum = equal.combine(&grads, &mut ctx).unwrap();
+            assert!(error(&sum.direction, &golden["EW"]["direction"]) < tolerance);
+            assert_eq!(sum.weights, Some(vec![1.0; losses.len()]));
             let weights = pcgrad_weights(&grads, &orders);
             let off = weights.iter().zip(numbers(&golden["PCGrad"]["weights"])).map(|(a, b)| (a - b).abs());
             assert!(off.fold(0.0, f64::max) < tolerance * 10.0);
@@ -111,7 +111,7 @@ fn the_order_comes_from_the_stream_alone() {
     let mut at = |step: u64| {
         let mut rng = Seed(3).stream("balancer", step);
         let mut ctx = StepCtx { losses: &[1.0; 8], step, rng: &mut rng };
-        balancer.combine(&grads, &mut ctx).unwrap().0.flatten()
+        balancer.combine(&grads, &mut ctx).unwrap().direction.flatten()
     };
     let first = at(0);
     assert_ne!(first, at(1));
@@ -148,14 +148,14 @@ fn methods_on_inner_products_agree_in_both_precisions() {
             let mut ctx = StepCtx { losses: &losses, step: 0, rng: &mut Seed(0).stream("test", 0) };
             for (name, key, method, config, tolerance) in gram_methods() {
                 let mut balancer = Registry::new(BALANCERS).build(method, config).unwrap();
-                let (direction, _) = balancer.combine(&grads, &mut ctx).unwrap();
+                let direction = balancer.combine(&grads, &mut ctx).unwrap().direction;
                 let off = error(&direction, &golden[name][key]);
                 assert!(off < tolerance.max(least), "{name} {kind:?}, {} tasks: {off}", losses.len());
             }
             for (scale, rule) in [("min", "min"), ("median", "median"), ("rmse", "rmse")] {
                 let mut balancer =
                     Registry::new(BALANCERS).build("aligned_mtl", json!({"scale": rule})).unwrap();
-                let (direction, _) = balancer.combine(&grads, &mut ctx).unwrap();
+                let direction = balancer.combine(&grads, &mut ctx).unwrap().direction;
                 let off = error(&direction, &golden["Aligned_MTL"][scale]["direction"]);
                 assert!(off < 1e-7f64.max(least), "aligned {rule} {kind:?}: {off}");
             }

@@ -91,7 +91,12 @@ impl Gram {
 #[derive(Debug)]
 pub struct TaskGrads {
     per_task: Vec<StateDict>,
+    /// What the gradients are of, where that is a representation and not the parameters.
+    representation: Option<Tensor>,
 }
+
+/// Name of the only entry of gradients of a representation.
+pub const REPRESENTATION: &str = "representation";
 
 impl TaskGrads {
     /// Gradients as they came from one backward pass per task.
@@ -100,7 +105,7 @@ impl TaskGrads {
     ///
     /// [`Error::Shape`] when two tasks have a parameter of different shape.
     pub fn new(per_task: Vec<StateDict>) -> Result<Self> {
-        let grads = Self { per_task };
+        let grads = Self { per_task, representation: None };
         for name in grads.names() {
             let mut sizes = grads.of(name).map(|(_, grad)| grad.size());
             let first = sizes.next();
@@ -109,6 +114,27 @@ impl TaskGrads {
             }
         }
         Ok(grads)
+    }
+
+    /// Gradients of a shared representation `[batch, …]` instead of parameters, one of its shape for each task; their only
+    /// entry is called [`REPRESENTATION`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] for a gradient of another shape than `value`.
+    pub fn of_representation(value: &Tensor, grads: Vec<Tensor>) -> Result<Self> {
+        if let Some(other) = grads.iter().find(|grad| grad.size() != value.size()) {
+            let expected = format!("{:?}", value.size());
+            return Err(Error::shape("gradient of the representation", expected, other.size()));
+        }
+        let dict = |grad| StateDict::from_iter([(REPRESENTATION.to_owned(), grad)]);
+        let per_task = grads.into_iter().map(dict).collect();
+        Ok(Self { per_task, representation: Some(value.detach()) })
+    }
+
+    /// The representation `[batch, …]` that the gradients are of, outside the graph; `None` where they are of parameters.
+    pub fn representation(&self) -> Option<&Tensor> {
+        self.representation.as_ref()
     }
 
     /// Number of tasks.
@@ -137,9 +163,18 @@ impl TaskGrads {
     ///
     /// [`Error::Shape`] without a task; [`Error::NonFinite`] with the task when a gradient is NaN or infinite.
     pub fn gram(&self) -> Result<Gram> {
+        self.gram_of(|_| true)
+    }
+
+    /// As [`gram`](Self::gram), of the parameters whose name `keep` accepts: one layer, one group.
+    ///
+    /// # Errors
+    ///
+    /// See [`gram`](Self::gram).
+    pub fn gram_of(&self, keep: impl Fn(&str) -> bool) -> Result<Gram> {
         let mut rows = vec![vec![0.0; self.tasks()]; self.tasks()];
         no_grad(|| {
-            for name in self.names() {
+            for name in self.names().into_iter().filter(|name| keep(name)) {
                 let (tasks, grads): (Vec<usize>, Vec<Tensor>) =
                     self.of(name).map(|(task, grad)| (task, grad.flatten(0, -1))).unzip();
                 let stacked = Tensor::stack(&grads, 0).to_kind(Kind::Double); // [tasks, numel]

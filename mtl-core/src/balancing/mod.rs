@@ -1,9 +1,9 @@
 //! Gradient balancing: from one loss, or one gradient, per task to one update.
 //!
-//! A method is one of three kinds, by what it has to see: the losses alone ([`LossWeighting`], one backward pass), the
-//! inner products of the task gradients ([`GramBalancer`]), or the gradients themselves ([`GradientBalancer`]).
-//! [`Balancer`] holds any of them. Task gradients are kept parameter by parameter, never as one `[tasks, params]`
-//! matrix.
+//! A method is one of four kinds, by what it has to see: the losses alone ([`LossWeighting`], one backward pass), the
+//! inner products of the task gradients ([`GramBalancer`]), those between gradients of independent batches
+//! ([`SampledBalancer`]), or the gradients themselves ([`GradientBalancer`]). [`Balancer`] holds any of them. Task gradients
+//! are kept parameter by parameter, never as one `[tasks, params]` matrix.
 mod aligned_mtl;
 mod cagrad;
 mod equal;
@@ -19,7 +19,7 @@ pub use aligned_mtl::{AlignedMtl, AlignedMtlConfig, AlignedScale};
 pub use cagrad::{CaGrad, CaGradConfig, CaGradRescale};
 pub use equal::{Equal, EqualConfig, Reduction};
 pub use fairgrad::{FairGrad, FairGradConfig};
-pub use grads::{Gram, TaskGrads};
+pub use grads::{Gram, REPRESENTATION, TaskGrads};
 pub use imtl_g::{ImtlG, ImtlGConfig};
 pub use mgda::{Mgda, MgdaConfig, MgdaNormalisation};
 pub use nash_mtl::{NashMtl, NashMtlConfig};
@@ -28,6 +28,7 @@ pub use upgrad::{UpGrad, UpGradConfig};
 
 use crate::{Error, Result, StateDict, learner::Boundary, registry};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
 /// The balancers of this crate; extend them with [`Registry::with`](registry::Registry::with).
@@ -55,7 +56,8 @@ pub struct StepCtx<'a> {
 }
 
 /// Which gradient the parameters of a single task get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HeadGrad {
     /// That of its own loss, whatever its weight.
     Own,
@@ -63,8 +65,22 @@ pub enum HeadGrad {
     Weighted,
 }
 
+/// Numbers of a balancer that an optimiser of the model's kind, at the model's learning rate, improves after each step.
+#[derive(Debug)]
+pub struct Learned<'a> {
+    /// The numbers.
+    pub values: &'a mut [f64],
+    /// Their gradients in the last step.
+    pub grads: &'a [f64],
+}
+
 /// What every balancer can do besides balancing; nothing of it is needed by a method without memory.
 pub trait Stateful {
+    /// The numbers that are learned beside the model, such as log variances; asked for after each step.
+    fn learned(&mut self) -> Option<Learned<'_>> {
+        None
+    }
+
     /// Everything that the next step depends on, as handles on the storage in use.
     fn state(&self) -> StateDict {
         StateDict::new()
@@ -137,6 +153,26 @@ pub trait GramBalancer: Stateful + Debug + Send {
     fn head_grad(&self) -> HeadGrad {
         HeadGrad::Own
     }
+
+    /// Factor on each task's loss before any gradient is taken, where the method works on scaled losses; the weights include
+    /// it, and single-task parameters get it in any case.
+    fn loss_scale(&self) -> Option<Vec<f64>> {
+        None
+    }
+}
+
+/// A method that sees the gradients of three independent batches: inner products between the first and the second make the
+/// weights, with which those of the third are summed. So the weights carry no bias of the batch they are used on.
+///
+/// The training step cuts each batch in three.
+pub trait SampledBalancer: Stateful + Debug + Send {
+    /// Weight of each task's gradient in the third batch. `cross` is `[tasks, tasks]`, row by row: the inner product of task
+    /// i's gradient in the first batch with task j's in the second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NonFinite`] for a matrix with NaN or infinity, [`Error::Shape`] for one that is not square.
+    fn weights(&mut self, cross: &[Vec<f64>], ctx: &mut StepCtx<'_>) -> Result<Vec<f64>>;
 }
 
 /// A method that sees the gradients themselves: elementwise rules and running means of gradients.
@@ -156,6 +192,11 @@ pub trait GradientBalancer: Stateful + Debug + Send {
     fn head_grad(&self) -> HeadGrad {
         HeadGrad::Own
     }
+
+    /// See [`GramBalancer::loss_scale`].
+    fn loss_scale(&self) -> Option<Vec<f64>> {
+        None
+    }
 }
 
 /// A balancer of any kind; the kind says what the training step has to compute.
@@ -165,18 +206,45 @@ pub enum Balancer {
     Losses(Box<dyn LossWeighting>),
     /// One backward pass per task, then inner products.
     Gram(Box<dyn GramBalancer>),
+    /// One backward pass per task for each of three batches, then inner products between batches.
+    Sampled(Box<dyn SampledBalancer>),
     /// One backward pass per task, then whatever the method does with the gradients.
     Gradients(Box<dyn GradientBalancer>),
 }
 
+/// What a balancer makes of the gradients.
+#[derive(Debug)]
+pub struct Balanced {
+    /// Gradient for the shared parameters.
+    pub direction: StateDict,
+    /// Weight of each task, where the direction is a weighted sum.
+    pub weights: Option<Vec<f64>>,
+    /// Inner products of the gradients, where they were computed.
+    pub gram: Option<Gram>,
+}
+
 impl Balancer {
+    fn method(&self) -> &dyn Stateful {
+        match self {
+            Self::Losses(method) => &**method,
+            Self::Gram(method) => &**method,
+            Self::Sampled(method) => &**method,
+            Self::Gradients(method) => &**method,
+        }
+    }
+
+    fn method_mut(&mut self) -> &mut dyn Stateful {
+        match self {
+            Self::Losses(method) => &mut **method,
+            Self::Gram(method) => &mut **method,
+            Self::Sampled(method) => &mut **method,
+            Self::Gradients(method) => &mut **method,
+        }
+    }
+
     /// The method's state; see [`Stateful::state`].
     pub fn state(&self) -> StateDict {
-        match self {
-            Self::Losses(method) => method.state(),
-            Self::Gram(method) => method.state(),
-            Self::Gradients(method) => method.state(),
-        }
+        self.method().state()
     }
 
     /// Takes a copy of a state; see [`Stateful::load_state`].
@@ -185,11 +253,7 @@ impl Balancer {
     ///
     /// [`Error::Mismatch`] when the state is of another method.
     pub fn load_state(&mut self, state: &StateDict) -> Result<()> {
-        match self {
-            Self::Losses(method) => method.load_state(state),
-            Self::Gram(method) => method.load_state(state),
-            Self::Gradients(method) => method.load_state(state),
-        }
+        self.method_mut().load_state(state)
     }
 
     /// Passes an event on; see [`Stateful::boundary`].
@@ -198,41 +262,63 @@ impl Balancer {
     ///
     /// What the method returns.
     pub fn boundary(&mut self, event: &Boundary<'_>) -> Result<()> {
+        self.method_mut().boundary(event)
+    }
+
+    /// The numbers that are learned beside the model; see [`Stateful::learned`].
+    pub fn learned(&mut self) -> Option<Learned<'_>> {
+        self.method_mut().learned()
+    }
+
+    /// What single-task parameters get by the method's own rule.
+    pub fn head_grad(&self) -> HeadGrad {
         match self {
-            Self::Losses(method) => method.boundary(event),
-            Self::Gram(method) => method.boundary(event),
-            Self::Gradients(method) => method.boundary(event),
+            Self::Losses(_) => HeadGrad::Weighted,
+            Self::Gram(method) => method.head_grad(),
+            Self::Sampled(_) => HeadGrad::Own,
+            Self::Gradients(method) => method.head_grad(),
         }
     }
 
-    /// Direction for the shared parameters, and the factor of each task's gradient for its own parameters.
+    /// Factor of each task's own gradient for its own parameters, given the weights of the step.
+    pub fn head_factors(&self, head_grad: HeadGrad, weights: Option<&[f64]>, tasks: usize) -> Vec<f64> {
+        let scale = match self {
+            Self::Gram(method) => method.loss_scale(),
+            Self::Gradients(method) => method.loss_scale(),
+            Self::Losses(_) | Self::Sampled(_) => None,
+        };
+        match (head_grad, weights) {
+            (HeadGrad::Weighted, Some(weights)) => weights.to_vec(),
+            _ => scale.unwrap_or_else(|| vec![1.0; tasks]),
+        }
+    }
+
+    /// Direction for the shared parameters out of the gradients of all tasks.
+    ///
+    /// A [`SampledBalancer`] takes them for all three of its batches.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] for no task at all, and what the method returns.
-    pub fn combine(&mut self, grads: &TaskGrads, ctx: &mut StepCtx<'_>) -> Result<(StateDict, Vec<f64>)> {
-        let tasks = grads.tasks();
-        if tasks == 0 {
+    pub fn combine(&mut self, grads: &TaskGrads, ctx: &mut StepCtx<'_>) -> Result<Balanced> {
+        if grads.tasks() == 0 {
             return Err(Error::config("grads", "those of at least one task", "empty"));
         }
-        let (direction, weights, head_grad) = match self {
-            Self::Losses(method) => {
-                let weights = method.weights(ctx)?;
-                (grads.combine(&weights)?, Some(weights), HeadGrad::Weighted)
-            }
+        let (weights, gram) = match self {
+            Self::Losses(method) => (method.weights(ctx)?, None),
             Self::Gram(method) => {
-                let weights = method.weights(&grads.gram()?, ctx)?;
-                (grads.combine(&weights)?, Some(weights), method.head_grad())
+                let gram = grads.gram()?;
+                (method.weights(&gram, ctx)?, Some(gram))
+            }
+            Self::Sampled(method) => {
+                let gram = grads.gram()?;
+                (method.weights(&gram.rows(), ctx)?, Some(gram))
             }
             Self::Gradients(method) => {
                 let (direction, weights) = method.direction(grads, ctx)?;
-                (direction, weights, method.head_grad())
+                return Ok(Balanced { direction, weights, gram: None });
             }
         };
-        let factors = match (head_grad, weights) {
-            (HeadGrad::Weighted, Some(weights)) => weights,
-            _ => vec![1.0; tasks],
-        };
-        Ok((direction, factors))
+        Ok(Balanced { direction: grads.combine(&weights)?, weights: Some(weights), gram })
     }
 }

@@ -1,7 +1,7 @@
 //! One evaluation of the training objective: losses, and gradients as the balancer wants them.
 use crate::{
     Batch, Context, Error, MultiTaskModel, Result, StateDict,
-    balancing::{Balancer, StepCtx, TaskGrads},
+    balancing::{Balanced, Balancer, StepCtx, TaskGrads},
     learner::Step,
     loss, no_grad,
 };
@@ -60,7 +60,8 @@ impl Pass<'_> {
             return self.weighted(forward, &weights, losses);
         }
         let (shared, own) = self.per_task(&forward)?;
-        let (mut direction, factors) = balancer.combine(&TaskGrads::new(shared)?, &mut ctx)?;
+        let Balanced { mut direction, weights, .. } = balancer.combine(&TaskGrads::new(shared)?, &mut ctx)?;
+        let factors = balancer.head_factors(balancer.head_grad(), weights.as_deref(), losses.len());
         for (grads, factor) in own.into_iter().zip(factors) {
             let scale = |grad: Tensor| if factor == 1.0 { grad } else { grad * factor };
             no_grad(|| add(&mut direction, grads.into_iter().map(|(name, grad)| (name, scale(grad)))));

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 const POPULATION: usize = 64;
 const GENERATIONS: u64 = 40;
 const MUTATION: f64 = 0.1;
+/// Further mutations of a child that is known already.
+const RETRIES: u32 = 16;
 
 /// One encoder problem: decoders are fixed, widths may not exceed `cap`.
 pub(super) struct Problem<'a> {
@@ -184,7 +186,18 @@ impl Problem<'_> {
                         let inherited = if rng.random::<bool>() { x } else { y };
                         if rng.random::<f64>() < MUTATION { rng.random_range(0..=top) } else { inherited }
                     };
-                    a.iter().zip(b).zip(self.cap).map(gene).collect()
+                    let mut child: Vec<usize> = a.iter().zip(b).zip(self.cap).map(gene).collect();
+                    // What is known teaches nothing: walk on until something new is found.
+                    for _ in 0..RETRIES {
+                        if !known.contains_key(&child) || child.is_empty() {
+                            break;
+                        }
+                        let stage = rng.random_range(0..child.len());
+                        if let (Some(gene), Some(&top)) = (child.get_mut(stage), self.cap.get(stage)) {
+                            *gene = rng.random_range(0..=top);
+                        }
+                    }
+                    child
                 })
                 .collect();
         }
