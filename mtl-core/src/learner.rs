@@ -1,5 +1,5 @@
 //! What learns: the trait between methods and everything that drives, stops, resumes and evaluates them.
-use crate::{Batch, Error, Input, Result, Seed, StateDict, params::ParamStore};
+use crate::{Batch, Error, Input, Result, Seed, StateDict, balancing::Gram, params::ParamStore};
 use serde_json::Value;
 use std::{fmt::Debug, path::Path};
 use tch::Tensor;
@@ -20,6 +20,10 @@ pub struct StepReport {
     pub losses: Vec<f64>,
     /// Norm of the update direction before clipping, where it was computed.
     pub grad_norm: Option<f64>,
+    /// Weight of each task in the direction, where the method has weights.
+    pub weights: Option<Vec<f64>>,
+    /// Inner products of the task gradients of the shared parameters, where they were computed.
+    pub gram: Option<Gram>,
 }
 
 /// Something happened between two steps that a method may need to know.

@@ -55,6 +55,8 @@ pub struct Context {
     tracing: bool,
     aux: RefCell<Vec<(String, Tensor)>>,
     traces: RefCell<Vec<(String, Tensor)>>,
+    /// Shared representations, where they are asked for.
+    representations: Option<RefCell<Vec<Tensor>>>,
 }
 
 impl Context {
@@ -66,6 +68,7 @@ impl Context {
             tracing: false,
             aux: RefCell::default(),
             traces: RefCell::default(),
+            representations: None,
         }
     }
 
@@ -86,6 +89,25 @@ impl Context {
     pub fn with_traces(mut self) -> Self {
         self.tracing = true;
         self
+    }
+
+    /// Asks the model for the representation that all its heads start from.
+    #[must_use]
+    pub fn with_representation(mut self) -> Self {
+        self.representations = Some(RefCell::default());
+        self
+    }
+
+    /// A model says here which representation all its heads start from; kept only when asked for.
+    pub fn represent(&self, representation: &Tensor) {
+        if let Some(kept) = &self.representations {
+            kept.borrow_mut().push(representation.shallow_clone());
+        }
+    }
+
+    /// Takes the shared representations that the model named, in the graph.
+    pub fn take_representations(&self) -> Vec<Tensor> {
+        self.representations.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
     /// The same circumstances for `task`, with nothing collected yet; [`absorb`](Self::absorb) brings the rest back.

@@ -1,7 +1,8 @@
 //! Gradients of several tasks, and their inner products.
-use crate::{Error, Result, StateDict, no_grad};
+use super::products::{products, weighted_sum};
+use crate::{Error, Result, StateDict};
 use std::collections::BTreeSet;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Inner products of the task gradients, `A = G Gᵀ`, in `f64`.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,19 +174,16 @@ impl TaskGrads {
     /// See [`gram`](Self::gram).
     pub fn gram_of(&self, keep: impl Fn(&str) -> bool) -> Result<Gram> {
         let mut rows = vec![vec![0.0; self.tasks()]; self.tasks()];
-        no_grad(|| {
-            for name in self.names().into_iter().filter(|name| keep(name)) {
-                let (tasks, grads): (Vec<usize>, Vec<Tensor>) =
-                    self.of(name).map(|(task, grad)| (task, grad.flatten(0, -1))).unzip();
-                let stacked = Tensor::stack(&grads, 0).to_kind(Kind::Double); // [tasks, numel]
-                let products = stacked.matmul(&stacked.tr()); // [tasks, tasks]
-                for (a, &i) in tasks.iter().enumerate() {
-                    for (b, &j) in tasks.iter().enumerate() {
-                        rows[i][j] += products.double_value(&[a as i64, b as i64]);
-                    }
+        for name in self.names().into_iter().filter(|name| keep(name)) {
+            let (tasks, grads): (Vec<usize>, Vec<Tensor>) =
+                self.of(name).map(|(task, grad)| (task, grad.shallow_clone())).unzip();
+            let products = products(&grads, None)?;
+            for (&i, products) in tasks.iter().zip(&products) {
+                for (&j, product) in tasks.iter().zip(products) {
+                    rows[i][j] += product;
                 }
             }
-        });
+        }
         Gram::from_rows(&rows)
     }
 
@@ -195,22 +193,71 @@ impl TaskGrads {
     ///
     /// [`Error::Shape`] unless there is one weight per task; [`Error::NonFinite`] for a weight that is no number.
     pub fn combine(&self, weights: &[f64]) -> Result<StateDict> {
+        self.check_weights(weights)?;
+        Ok(self.sum(weights, false))
+    }
+
+    /// As [`combine`](Self::combine), in the storage of the gradients where that is safe.
+    ///
+    /// # Errors
+    ///
+    /// See [`combine`](Self::combine).
+    pub(crate) fn into_combined(self, weights: &[f64]) -> Result<StateDict> {
+        self.check_weights(weights)?;
+        // Autograd may hand out one tensor as the gradient of two parameters.
+        let mut storage: Vec<usize> =
+            self.per_task.iter().flat_map(StateDict::iter).map(|(_, t)| t.data_ptr() as usize).collect();
+        let count = storage.len();
+        storage.sort_unstable();
+        storage.dedup();
+        Ok(self.sum(weights, storage.len() == count))
+    }
+
+    fn check_weights(&self, weights: &[f64]) -> Result<()> {
         if weights.len() != self.tasks() {
             let expected = format!("[{}]", self.tasks());
             return Err(Error::shape("weights", expected, vec![weights.len() as i64]));
         }
-        if let Some(index) = weights.iter().position(|w| !w.is_finite()) {
-            return Err(Error::NonFinite { name: "weights".to_owned(), index: index as i64 });
+        match weights.iter().position(|w| !w.is_finite()) {
+            Some(index) => Err(Error::NonFinite { name: "weights".to_owned(), index: index as i64 }),
+            None => Ok(()),
         }
+    }
+
+    fn sum(&self, weights: &[f64], reuse: bool) -> StateDict {
         let sum = |name: &str| {
-            let mut terms = self.of(name).map(|(task, grad)| match weights.get(task) {
-                Some(&weight) if weight != 1.0 => grad * weight,
-                _ => grad.shallow_clone(),
-            });
-            let first = terms.next()?;
-            Some((name.to_owned(), terms.fold(first, |total, term| total + term)))
+            let terms: Vec<(f64, Tensor)> = self
+                .of(name)
+                .map(|(task, grad)| (weights.get(task).copied().unwrap_or(0.0), grad.shallow_clone()))
+                .collect();
+            let reuse = reuse && terms.first().is_some_and(|(_, t)| t.is_contiguous());
+            Some((name.to_owned(), weighted_sum(&terms, reuse)?))
         };
-        Ok(no_grad(|| self.names().into_iter().filter_map(sum).collect()))
+        self.names().into_iter().filter_map(sum).collect()
+    }
+
+    /// `⟨g_i, h_j⟩` between the gradients here and those of the same tasks elsewhere, row by row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] when a parameter has another shape there.
+    pub fn cross(&self, other: &Self) -> Result<Vec<Vec<f64>>> {
+        let mut rows = vec![vec![0.0; other.tasks()]; self.tasks()];
+        for name in self.names() {
+            let owned = |dicts: &Self| -> (Vec<usize>, Vec<Tensor>) {
+                dicts.of(name).map(|(task, grad)| (task, grad.shallow_clone())).unzip()
+            };
+            let ((tasks, here), (others, there)) = (owned(self), owned(other));
+            if there.is_empty() {
+                continue;
+            }
+            for (&i, products) in tasks.iter().zip(products(&here, Some(&there))?) {
+                for (&j, product) in others.iter().zip(products) {
+                    rows[i][j] += product;
+                }
+            }
+        }
+        Ok(rows)
     }
 }
 

@@ -10,9 +10,11 @@ mod equal;
 mod fairgrad;
 mod grads;
 mod imtl_g;
+mod layers;
 mod mgda;
 mod nash_mtl;
 mod pcgrad;
+mod products;
 mod upgrad;
 
 pub use aligned_mtl::{AlignedMtl, AlignedMtlConfig, AlignedScale};
@@ -21,6 +23,7 @@ pub use equal::{Equal, EqualConfig, Reduction};
 pub use fairgrad::{FairGrad, FairGradConfig};
 pub use grads::{Gram, REPRESENTATION, TaskGrads};
 pub use imtl_g::{ImtlG, ImtlGConfig};
+pub(crate) use layers::{Call, LayerGrads, Recorder};
 pub use mgda::{Mgda, MgdaConfig, MgdaNormalisation};
 pub use nash_mtl::{NashMtl, NashMtlConfig};
 pub use pcgrad::{PcGrad, PcGradConfig};
@@ -301,6 +304,29 @@ impl Balancer {
     ///
     /// [`Error::Config`] for no task at all, and what the method returns.
     pub fn combine(&mut self, grads: &TaskGrads, ctx: &mut StepCtx<'_>) -> Result<Balanced> {
+        match self.weigh(grads, ctx)? {
+            Weighed::Weights(weights, gram) => {
+                Ok(Balanced { direction: grads.combine(&weights)?, weights: Some(weights), gram })
+            }
+            Weighed::Direction(balanced) => Ok(balanced),
+        }
+    }
+
+    /// As [`combine`](Self::combine), in the storage of the gradients where that is safe.
+    ///
+    /// # Errors
+    ///
+    /// See [`combine`](Self::combine).
+    pub(crate) fn combine_owned(&mut self, grads: TaskGrads, ctx: &mut StepCtx<'_>) -> Result<Balanced> {
+        match self.weigh(&grads, ctx)? {
+            Weighed::Weights(weights, gram) => {
+                Ok(Balanced { direction: grads.into_combined(&weights)?, weights: Some(weights), gram })
+            }
+            Weighed::Direction(balanced) => Ok(balanced),
+        }
+    }
+
+    fn weigh(&mut self, grads: &TaskGrads, ctx: &mut StepCtx<'_>) -> Result<Weighed> {
         if grads.tasks() == 0 {
             return Err(Error::config("grads", "those of at least one task", "empty"));
         }
@@ -316,9 +342,15 @@ impl Balancer {
             }
             Self::Gradients(method) => {
                 let (direction, weights) = method.direction(grads, ctx)?;
-                return Ok(Balanced { direction, weights, gram: None });
+                return Ok(Weighed::Direction(Balanced { direction, weights, gram: None }));
             }
         };
-        Ok(Balanced { direction: grads.combine(&weights)?, weights: Some(weights), gram })
+        Ok(Weighed::Weights(weights, gram))
     }
+}
+
+/// What a method said about the gradients.
+enum Weighed {
+    Weights(Vec<f64>, Option<Gram>),
+    Direction(Balanced),
 }

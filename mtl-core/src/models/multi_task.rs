@@ -98,6 +98,7 @@ impl MultiTaskModel for MultiTask {
     fn forward_all(&self, params: &dyn ParamSource, input: &Input, ctx: &Context) -> Result<Vec<Tensor>> {
         if !self.encoder.is_task_conditioned() {
             let features = self.encoder.encode(params, input, ctx)?;
+            ctx.represent(&features.pooled);
             return self.heads.iter().map(|head| head.forward(params, &features)).collect();
         }
         let encode = |(task, head): (usize, &Head)| {

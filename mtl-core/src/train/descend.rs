@@ -45,5 +45,5 @@ pub fn descend(
         return Err(diverged("gradient", first_bad(&grads)));
     }
     optimizer.step(params, &grads, lr)?;
-    Ok(StepReport { losses: vec![value], grad_norm: Some(norm) })
+    Ok(StepReport { losses: vec![value], grad_norm: Some(norm), ..StepReport::default() })
 }

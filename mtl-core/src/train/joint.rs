@@ -1,8 +1,13 @@
 //! Joint training: every task at once, on parameters they share.
-use super::{Method, pass::Pass};
+use super::{
+    Method,
+    flat::{Flat, FlatConfig},
+    options::{GradSource, GramRoute, Options},
+    pass::{Gradients, Pass},
+};
 use crate::{
     Batch, Context, Error, Input, Learner, LearnerState, MultiTaskModel, Result, StateDict,
-    balancing::{BALANCERS, Balancer},
+    balancing::{BALANCERS, Balancer, HeadGrad, Learned},
     learner::{Boundary, Step, StepReport},
     no_grad,
     optim::{Clip, OPTIMIZERS, Optimizer, Sam, SamConfig, Schedule},
@@ -28,6 +33,16 @@ pub struct JointConfig {
     pub clip: Option<Clip>,
     /// Takes the gradient where the sum of the losses is worst nearby; costs a second forward and backward pass.
     pub sam: Option<SamConfig>,
+    /// Seeks flat regions for each task apart; costs a second forward and backward pass for each task. Not with `sam`.
+    pub flat: Option<FlatConfig>,
+    /// What the balancer sees the gradients of.
+    pub grad_source: GradSource,
+    /// What single-task parameters get, where that is not to be what the balancer's authors do.
+    pub head_grad: Option<HeadGrad>,
+    /// How inner products of gradients are computed.
+    pub gram: GramRoute,
+    /// Steps between two reports of the inner products of the gradients, by balancers that do without; 0 for none.
+    pub measure_every: u64,
     /// Factor of the auxiliary losses that layers add, such as the load balance of a router. At least 0.
     pub aux_weight: f64,
 }
@@ -40,6 +55,11 @@ impl Default for JointConfig {
             balancer: Method::new("equal"),
             clip: None,
             sam: None,
+            flat: None,
+            grad_source: GradSource::default(),
+            head_grad: None,
+            gram: GramRoute::default(),
+            measure_every: 0,
             aux_weight: 0.01,
         }
     }
@@ -81,6 +101,41 @@ impl JointConfig {
         self
     }
 
+    /// Seeks flat regions for each task apart.
+    #[must_use]
+    pub fn flat(mut self, flat: FlatConfig) -> Self {
+        self.flat = Some(flat);
+        self
+    }
+
+    /// Sets what the balancer sees the gradients of.
+    #[must_use]
+    pub fn grad_source(mut self, grad_source: GradSource) -> Self {
+        self.grad_source = grad_source;
+        self
+    }
+
+    /// Sets what single-task parameters get.
+    #[must_use]
+    pub fn head_grad(mut self, head_grad: HeadGrad) -> Self {
+        self.head_grad = Some(head_grad);
+        self
+    }
+
+    /// Sets how inner products of gradients are computed.
+    #[must_use]
+    pub fn gram(mut self, gram: GramRoute) -> Self {
+        self.gram = gram;
+        self
+    }
+
+    /// Sets the steps between two reports of inner products.
+    #[must_use]
+    pub fn measure_every(mut self, measure_every: u64) -> Self {
+        self.measure_every = measure_every;
+        self
+    }
+
     /// Sets the factor of the auxiliary losses.
     #[must_use]
     pub fn aux_weight(mut self, aux_weight: f64) -> Self {
@@ -92,8 +147,11 @@ impl JointConfig {
 /// Learns all tasks at once.
 ///
 /// Batches that share one input tensor run through the model once. A loss weighting, equal weights among them, makes one
-/// backward pass; the other balancers make one per task. The gradients of auxiliary losses are added to the balanced
-/// direction as they are.
+/// backward pass; the other balancers make one per task, without forming the weight gradients of linear layers where inner
+/// products are all that is needed. The gradients of auxiliary losses are added to the balanced direction as they are.
+///
+/// With [`FlatConfig`] two balancers work side by side, one on the gradients of the losses and one on those of the sharpness.
+/// Numbers that a balancer learns are improved by an optimiser of the same kind at the same rate.
 ///
 /// ```
 /// use mtl_core::{Batch, Learner, Model, Seed, TaskSpec, learner::Step, models::{Mlp, MultiTask}};
@@ -123,6 +181,9 @@ pub struct Joint {
     optimizer: Box<dyn Optimizer>,
     balancer: Balancer,
     sam: Option<Sam>,
+    flat: Option<Flat>,
+    /// Improves what the balancers learn; the names are `loss` and `flat`.
+    tuner: Box<dyn Optimizer>,
     config: JointConfig,
 }
 
@@ -158,10 +219,22 @@ impl Joint {
             let must = "with at least one tensor that requires gradients (see `StateDict::trainable`)";
             return Err(Error::config("params", must, "all constant"));
         }
+        let optimizer = || optimizers.build(&config.optimizer.name, config.optimizer.config.clone());
+        let balancer =
+            || Ok(*balancers.build(&config.balancer.name, config.balancer.config.clone())?) as Result<_>;
+        if config.flat.is_some() && config.sam.is_some() {
+            return Err(Error::config("sam", "absent beside `flat`, which perturbs by itself", "present"));
+        }
+        if config.flat.is_some() && config.grad_source != GradSource::Parameters {
+            return Err(Error::config("grad_source", "`parameters` with `flat`", "another"));
+        }
+        let flat = |flat: FlatConfig| flat.build(model.tasks().len(), &balancer);
         Ok(Self {
-            optimizer: optimizers.build(&config.optimizer.name, config.optimizer.config.clone())?,
-            balancer: *balancers.build(&config.balancer.name, config.balancer.config.clone())?,
+            optimizer: optimizer()?,
+            tuner: optimizer()?,
+            balancer: balancer()?,
             sam: config.sam.clone().map(SamConfig::build).transpose()?,
+            flat: config.flat.clone().map(flat).transpose()?,
             model,
             params,
             config,
@@ -191,6 +264,41 @@ impl Joint {
         Ok(json!({ "method": "joint", "config": config, "tasks": tasks }))
     }
 
+    /// State of all balancers.
+    fn balancers(&self) -> StateDict {
+        let mut state = self.balancer.state().with_prefix("loss.");
+        state.extend(self.flat.iter().flat_map(Flat::state));
+        state
+    }
+
+    /// Takes what [`balancers`](Self::balancers) gave; nothing is changed when a part does not fit.
+    fn load_balancers(&mut self, state: &StateDict) -> Result<()> {
+        let before = self.balancer.state().snapshot();
+        self.balancer.load_state(&state.strip_prefix("loss."))?;
+        let rest = state.filter(|name| !name.starts_with("loss."));
+        let loaded = match &mut self.flat {
+            Some(flat) => flat.load_state(&rest),
+            None => rest.same_layout(&StateDict::new(), "balancer state"),
+        };
+        if loaded.is_err() {
+            self.balancer.load_state(&before)?;
+        }
+        loaded
+    }
+
+    /// The numbers that balancers learn, as the optimiser knows them.
+    fn learned(&mut self) -> StateDict {
+        let mut numbers = StateDict::new();
+        let flat = self.flat.as_mut().map(Flat::balancer_mut);
+        for (name, balancer) in std::iter::once(("loss", &mut self.balancer)).chain(flat.map(|b| ("flat", b)))
+        {
+            if let Some(learned) = balancer.learned() {
+                numbers.insert(name, Tensor::from_slice(&*learned.values));
+            }
+        }
+        numbers
+    }
+
     fn check_batches(&self, batches: &[Batch]) -> Result<()> {
         if batches.is_empty() {
             return Err(Error::config("batches", "at least one", "empty"));
@@ -207,16 +315,28 @@ impl Joint {
 impl Learner for Joint {
     fn observe(&mut self, batches: &[Batch], step: Step) -> Result<StepReport> {
         self.check_batches(batches)?;
-        let Self { model, params, optimizer, balancer, sam, config } = self;
-        let aux_weight = config.aux_weight;
-        let pass = Pass { model: &**model, params, batches, step, aux_weight };
-        let (mut found, losses) = match sam {
-            None => {
+        let measure = self.config.measure_every > 0 && step.index.is_multiple_of(self.config.measure_every);
+        let Self { model, params, optimizer, balancer, sam, flat, tuner, config } = self;
+        let options = Options {
+            aux_weight: config.aux_weight,
+            head_grad: config.head_grad,
+            grad_source: config.grad_source,
+            gram: config.gram,
+            measure,
+        };
+        let pass = Pass { model: &**model, params, batches, step, options };
+        let (found, losses) = match (sam.as_ref(), flat.as_mut()) {
+            (_, Some(flat)) => {
+                let found = flat.gradients(&pass, balancer)?;
+                let losses = found.losses.clone();
+                (found, losses)
+            }
+            (None, None) => {
                 let found = pass.balanced_gradients(balancer)?;
                 let losses = found.losses.clone();
                 (found, losses)
             }
-            Some(sam) => {
+            (Some(sam), None) => {
                 // The perturbation climbs the plain sum; the balancer sees the perturbed point alone, once per step.
                 let here = pass.sum_gradients()?;
                 let worst = sam.perturb(params, &here.direction)?;
@@ -224,21 +344,28 @@ impl Learner for Joint {
                 (there.balanced_gradients(balancer)?, here.losses)
             }
         };
+        let Gradients { mut direction, norm, weights, gram, .. } = found;
         if let Some(clip) = config.clip {
-            clip.apply(&mut found.direction, found.norm);
+            clip.apply(&mut direction, norm);
         }
-        optimizer.step(params, &found.direction, config.schedule.at(step.index))?;
+        let lr = config.schedule.at(step.index);
+        optimizer.step(params, &direction, lr)?;
+        tune("loss", balancer, &mut **tuner, lr)?;
+        if let Some(flat) = flat {
+            tune("flat", flat.balancer_mut(), &mut **tuner, lr)?;
+        }
         if let Balancer::Losses(method) = balancer
             && method.looks_back()
         {
-            let again = Pass { model: &**model, params, batches, step, aux_weight };
+            let again = Pass { model: &**model, params, batches, step, options };
             method.after_step(&again.losses()?)?;
         }
-        Ok(StepReport { losses, grad_norm: Some(found.norm) })
+        Ok(StepReport { losses, grad_norm: Some(norm), weights, gram })
     }
 
     fn boundary(&mut self, event: &Boundary<'_>) -> Result<()> {
-        self.balancer.boundary(event)
+        self.balancer.boundary(event)?;
+        self.flat.iter_mut().try_for_each(|flat| flat.boundary(event))
     }
 
     fn predict(&self, input: &Input, task: Option<usize>) -> Result<Tensor> {
@@ -254,7 +381,8 @@ impl Learner for Joint {
         let mut state = LearnerState { facts: self.identity()?, ..LearnerState::default() };
         state.put("p.", &self.params);
         state.put("o.", &self.optimizer.state());
-        state.put("b.", &self.balancer.state());
+        state.put("b.", &self.balancers());
+        state.put("t.", &self.tuner.state());
         Ok(state)
     }
 
@@ -269,13 +397,34 @@ impl Learner for Joint {
         }
         let params = state.section("p.");
         params.same_layout(&self.params, "learner state")?;
-        // All three are checked before the first is changed for good.
-        let before = self.balancer.state().snapshot();
-        self.balancer.load_state(&state.section("b."))?;
-        if let Err(error) = self.optimizer.load_state(&state.section("o."), &self.params) {
-            self.balancer.load_state(&before)?;
+        // All are checked before the first is changed for good.
+        let (balancers, tuned) = (self.balancers().snapshot(), self.tuner.state().snapshot());
+        let learned = self.learned();
+        self.load_balancers(&state.section("b."))?;
+        let loaded = self
+            .tuner
+            .load_state(&state.section("t."), &learned)
+            .and_then(|()| self.optimizer.load_state(&state.section("o."), &self.params));
+        if let Err(error) = loaded {
+            self.load_balancers(&balancers)?;
+            self.tuner.load_state(&tuned, &learned)?;
             return Err(error);
         }
         self.params.assign(&params)
     }
+}
+
+/// One step of what `balancer` learns, called `name` in the state of the optimiser.
+fn tune(name: &str, balancer: &mut Balancer, tuner: &mut dyn Optimizer, lr: f64) -> Result<()> {
+    let Some(Learned { values, grads }) = balancer.learned() else { return Ok(()) };
+    if values.is_empty() || grads.len() != values.len() {
+        return Ok(()); // Before the first step there is nothing to learn from.
+    }
+    let dict = |v: &[f64]| StateDict::from_iter([(name.to_owned(), Tensor::from_slice(v))]);
+    let mut numbers = dict(values);
+    tuner.step(&mut numbers, &dict(grads), lr)?;
+    if let Some(changed) = numbers.get(name) {
+        values.copy_from_slice(&Vec::<f64>::try_from(changed)?);
+    }
+    Ok(())
 }

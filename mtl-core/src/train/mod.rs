@@ -5,15 +5,19 @@
 mod checkpoint;
 mod descend;
 mod fit;
+mod flat;
 mod hooks;
 mod joint;
+mod options;
 mod pass;
 
 pub use checkpoint::Checkpoints;
 pub use descend::descend;
 pub use fit::{Best, FitConfig, OnDivergence, Outcome, fit};
+pub use flat::{FlatAggregation, FlatConfig, NormScope};
 pub use hooks::{BatchSource, Hooks, LogLines, NoHooks, Progress, Silent};
 pub use joint::{Joint, JointConfig};
+pub use options::{GradSource, GramRoute};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
