@@ -4,7 +4,7 @@
 //! thread, processor time. Methods take turns inside each repetition. A step here is everything `Joint::observe` does:
 //! forward pass, checks of losses and gradients, balancing, plain gradient descent. Prints one JSON object per row.
 //!
-//! `cargo bench -p mtl-core --bench balancing -- [--sizes 1M,10M] [--tasks 3,8] [--reps 15]`
+//! `cargo bench -p mtl-core --bench balancing -- [--sizes 1M,10M] [--tasks 3,8] [--reps 15] [--only mgda]`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)] // A bench that cannot run may stop.
 use mtl_core::{
     Batch, Context, Input, Learner, Model, MultiTaskModel, Seed, StateDict, TaskSpec,
@@ -33,7 +33,7 @@ fn main() {
     let reps: usize = option("--reps", "15").parse().unwrap();
     for size in option("--sizes", "1M,10M").split(',') {
         for tasks in option("--tasks", "3,8").split(',') {
-            measure(size, tasks.parse().unwrap(), reps);
+            measure(size, tasks.parse().unwrap(), reps, &option("--only", ""));
         }
     }
 }
@@ -107,7 +107,7 @@ impl Setting {
     }
 }
 
-fn measure(size: &str, tasks: usize, reps: usize) {
+fn measure(size: &str, tasks: usize, reps: usize, only: &str) {
     let setting = Setting::new(size, tasks);
     let shared: usize =
         setting.params.iter().filter(|(name, _)| setting.model.is_shared(name)).map(|(_, t)| t.numel()).sum();
@@ -126,6 +126,7 @@ fn measure(size: &str, tasks: usize, reps: usize) {
         add(format!("{balancer} (auto)"), setting.joint(balancer, GramRoute::Auto));
         add(format!("{balancer} (gradients)"), setting.joint(balancer, GramRoute::Gradients));
     }
+    steps.retain(|(name, _)| name == "k_backward" || name.contains(only));
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let mut extra: BTreeMap<usize, f64> = BTreeMap::new();
     for rep in 0..reps + 2 {

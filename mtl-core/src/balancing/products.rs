@@ -1,12 +1,12 @@
 //! Inner products and weighted sums of long vectors, piece by piece so that each piece is read from memory once.
 use crate::{Error, Result, no_grad};
-use multiversion::multiversion;
+use multiversion::{multiversion, target::target_cfg_f};
 use tch::{Device, Kind, Tensor};
 
 /// Elements of one vector in a piece: those of eight tasks fit the second-level cache.
 const PIECE: usize = 1 << 14;
-/// Elements turned into `f64` at a time.
-const BLOCK: usize = 1 << 10;
+/// Elements turned into `f64` at a time: those of eight vectors fit the first-level cache.
+const BLOCK: usize = 1 << 8;
 const LANES: usize = 8;
 
 /// `⟨a_i, b_j⟩` for all i and j, row by row, accumulated in `f64`. All vectors are of one length and kind; `b` absent means
@@ -84,21 +84,22 @@ impl Pieces {
         sums
     }
 
-    /// Adds the products of one block.
+    /// Adds the products of one block, two rows by two columns at a time.
     fn add(&self, block: &[f64], width: usize, sums: &mut [Vec<f64>]) {
         let row = |i: usize| &block[i * BLOCK..i * BLOCK + width];
         let first = if self.symmetric { 0 } else { self.rows };
-        for (i, sums) in sums.iter_mut().enumerate() {
-            let mut j = if self.symmetric { i } else { 0 };
-            // Two columns at a time read the row once for both.
-            while j + 1 < sums.len() {
-                let [a, b] = dot2(row(i), row(first + j), row(first + j + 1));
-                sums[j] += a;
-                sums[j + 1] += b;
-                j += 2;
-            }
-            if j < sums.len() {
-                sums[j] += dot2(row(i), row(first + j), row(first + j))[0];
+        let columns = self.flat.len() - first;
+        for i in (0..self.rows).step_by(2) {
+            let rows = [i, (i + 1).min(self.rows - 1)];
+            for j in (if self.symmetric { i } else { 0 }..columns).step_by(2) {
+                let pair = [j, (j + 1).min(columns - 1)];
+                let tile = dot4(rows.map(row), pair.map(|j| row(first + j)));
+                // At an odd end the second row or column is the first once more, and counts once.
+                for (a, &i) in rows.iter().enumerate().take(1 + usize::from(rows[1] > rows[0])) {
+                    for (b, &j) in pair.iter().enumerate().take(1 + usize::from(pair[1] > pair[0])) {
+                        sums[i][j] += tile[a][b];
+                    }
+                }
             }
         }
     }
@@ -111,18 +112,35 @@ fn widen(from: &[f32], to: &mut [f64]) {
     to.iter_mut().skip(from.len()).take(LANES).for_each(|to| *to = 0.0);
 }
 
-/// `⟨x, a⟩` and `⟨x, b⟩`; the length is a multiple of the lanes.
+/// All four inner products; the length is a multiple of the lanes.
 #[multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f"))]
-fn dot2(x: &[f64], a: &[f64], b: &[f64]) -> [f64; 2] {
-    let mut sums = [[0.0f64; LANES]; 2];
-    let chunks = x.chunks_exact(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES));
-    for ((x, a), b) in chunks {
-        for lane in 0..LANES {
-            sums[0][lane] += x[lane] * a[lane];
-            sums[1][lane] += x[lane] * b[lane];
+fn dot4(x: [&[f64]; 2], y: [&[f64]; 2]) -> [[f64; 2]; 2] {
+    const HALF: usize = LANES / 2;
+    let mut sums = [[[0.0f64; HALF]; 2]; 4];
+    // One instruction where there is one; the function of the same name is slow elsewhere.
+    let multiply_add = |a: f64, b: f64, c: f64| {
+        if target_cfg_f!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c }
+    };
+    let rows = x[0].chunks_exact(LANES).zip(x[1].chunks_exact(LANES));
+    let columns = y[0].chunks_exact(LANES).zip(y[1].chunks_exact(LANES));
+    for ((x0, x1), (y0, y1)) in rows.zip(columns) {
+        for half in 0..2 {
+            for lane in 0..HALF {
+                let at = half * HALF + lane;
+                sums[0][half][lane] = multiply_add(x0[at], y0[at], sums[0][half][lane]);
+                sums[1][half][lane] = multiply_add(x0[at], y1[at], sums[1][half][lane]);
+                sums[2][half][lane] = multiply_add(x1[at], y0[at], sums[2][half][lane]);
+                sums[3][half][lane] = multiply_add(x1[at], y1[at], sums[3][half][lane]);
+            }
         }
     }
-    sums.map(|lanes| lanes.iter().sum())
+    let mut totals = [0.0; 4];
+    for (total, halves) in totals.iter_mut().zip(&sums) {
+        for lane in 0..HALF {
+            *total += halves[0][lane] + halves[1][lane];
+        }
+    }
+    [[totals[0], totals[1]], [totals[2], totals[3]]]
 }
 
 /// `Σ w_k v_k` of vectors of one shape, in the first one's storage when `reuse` allows it.

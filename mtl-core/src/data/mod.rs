@@ -14,5 +14,5 @@ pub use samples::{RawValues, Samples};
 pub use {
     dataset::{Normalize, TensorDataset},
     sampler::{EpochSampler, Stage, TaskMixture},
-    suite::{Experience, JointSuite, LabelledImages, StreamKind, TaskStream},
+    suite::{Experience, JointSuite, LabelledImages, OverlaidPairs, StreamKind, TaskStream},
 };

@@ -88,14 +88,19 @@ impl Pass<'_> {
             Balancer::Sampled(_) => self.sampled(balancer),
             Balancer::Gram(_) if self.options.gram == GramRoute::Auto => self.layered(balancer),
             _ => {
-                let found = self.per_task()?;
+                // A method on inner products refuses those that are not finite.
+                let by_products = matches!(balancer, Balancer::Gram(_));
+                let found = self.per_task_checked(!by_products)?;
                 let grads = TaskGrads::new(found.shared)?;
                 let gram = match balancer {
                     Balancer::Gradients(_) if self.options.measure => Some(grads.gram()?),
                     _ => None,
                 };
                 let mut ctx = StepCtx { losses: &found.losses, step: self.step.index, rng: &mut self.rng() };
-                let balanced = balancer.combine_owned(grads, &mut ctx)?;
+                let balanced = match balancer.combine_owned(grads, &mut ctx) {
+                    Err(error @ Error::NonFinite { .. }) => return Err(self.blame_or(error)),
+                    balanced => balanced?,
+                };
                 let balanced = Balanced { gram: balanced.gram.or(gram), ..balanced };
                 self.complete(balancer, balanced, found.losses, found.own, found.aux)
             }
@@ -155,6 +160,11 @@ impl Pass<'_> {
 
     /// Gradients of each loss: those of shared parameters, and those of the task's own.
     pub(super) fn per_task(&self) -> Result<PerTask> {
+        self.per_task_checked(true)
+    }
+
+    /// As [`per_task`](Self::per_task); whoever does without the check of the shared ones must notice by himself.
+    fn per_task_checked(&self, check: bool) -> Result<PerTask> {
         let forward = self.forward(self.params, false)?;
         let losses = self.finite_losses(&forward)?;
         let count = forward.losses.len();
@@ -162,10 +172,13 @@ impl Pass<'_> {
         for (i, (loss, batch)) in forward.losses.iter().zip(self.batches).enumerate() {
             let keep_graph = forward.aux.is_some() || (forward.shared_graph && i + 1 < count);
             let grads = self.params.gradients(loss, keep_graph)?;
-            if !grads.norm().is_finite() {
-                return Err(self.diverged("gradient", self.task(batch), first_bad(&grads)));
-            }
             let (common, private) = self.split(grads);
+            // Inner products would tell as well, and cost another look at every number.
+            let looked_at = if check { common.norm() } else { 0.0 };
+            if !(looked_at.is_finite() && private.norm().is_finite()) {
+                let bad = first_bad(&common).or_else(|| first_bad(&private));
+                return Err(self.diverged("gradient", self.task(batch), bad));
+            }
             shared.push(common);
             own.push(private);
         }

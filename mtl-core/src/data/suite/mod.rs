@@ -1,8 +1,10 @@
 //! Task suites made from one data set of labelled images: several tasks at once, or one after the other.
 mod joint;
+mod overlaid;
 mod stream;
 
 pub use joint::JointSuite;
+pub use overlaid::OverlaidPairs;
 pub use stream::{Experience, StreamKind, TaskStream};
 
 use super::{Normalize, RawValues, Samples};
