@@ -14,5 +14,8 @@ pub use samples::{RawValues, Samples};
 pub use {
     dataset::{Normalize, TensorDataset},
     sampler::{EpochSampler, Stage, TaskMixture},
-    suite::{Experience, JointSuite, LabelledImages, OverlaidPairs, StreamKind, TaskStream},
+    suite::{
+        Experience, JointSuite, LabelledImages, OverlaidPairs, Response, StreamKind, SyntheticRegression,
+        TaskStream,
+    },
 };

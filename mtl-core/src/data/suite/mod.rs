@@ -2,10 +2,12 @@
 mod joint;
 mod overlaid;
 mod stream;
+mod synthetic;
 
 pub use joint::JointSuite;
 pub use overlaid::OverlaidPairs;
 pub use stream::{Experience, StreamKind, TaskStream};
+pub use synthetic::{Response, SyntheticRegression};
 
 use super::{Normalize, RawValues, Samples};
 use crate::{Error, Result, check};
