@@ -2,6 +2,7 @@
 use crate::runner::Study;
 use mtl_core::{Error, Result};
 
+mod pages;
 mod quickstart;
 mod selftest;
 

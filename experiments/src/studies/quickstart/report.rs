@@ -1,18 +1,17 @@
 //! Tables, plots and sentences of the quickstart, from whatever records there are.
 use super::{joint, merging, transfer};
-use crate::runner::Report as Files;
-use anyhow::Context as _;
+use crate::{
+    runner::Report as Files,
+    studies::pages::{LEVEL, Pages, gains, ordered},
+};
 use mtl_bench::{
-    Comparison, Pivot, Plot, Record, Report, Results, Section, Table,
-    metrics::{AccuracyMatrix, Better, DeltaMOptions, TaskScores, delta_m},
+    Comparison, Pivot, Record, Results, Section, Table,
+    metrics::{AccuracyMatrix, Better},
     plot::{BarChart, HeatMap, LearningCurves, ParetoPlot},
     store::Key,
     table::{Cell, Column},
 };
 use mtl_continual::Scenario;
-
-/// Confidence level of every interval.
-const LEVEL: f64 = 0.95;
 
 /// A section, or nothing where its records are missing.
 type Part = anyhow::Result<Option<Section>>;
@@ -20,88 +19,11 @@ type Part = anyhow::Result<Option<Section>>;
 /// Writes everything and returns the text to print.
 pub(super) fn write(records: &[Record], files: &mut Files) -> anyhow::Result<String> {
     let results = Results::from_records(records.iter().cloned())?;
-    let mut pages = Pages { files, text: String::new(), verdicts: Vec::new() };
+    let mut pages = Pages::new(files);
     let parts = [joint_part, merging_part, transfer_part, continual_part, hardware_part];
     let sections = parts.map(|part| part(&mut pages, &results));
-    let mut report = Report::new("Quickstart: one small study for each family");
-    for verdict in &pages.verdicts {
-        report = report.summary(verdict);
-    }
-    if !pages.files.failed().is_empty() {
-        let failed = pages
-            .files
-            .failed()
-            .iter()
-            .map(|cell| format!("{} (seed {}): {}", cell.kind, cell.seed, cell.error));
-        report = report.section(Section::new("Cells that failed").list(failed));
-    }
-    for section in sections {
-        if let Some(section) = section? {
-            report = report.section(section);
-        }
-    }
-    for (name, value) in pages.files.facts() {
-        report = report.manifest(name, value);
-    }
-    report.save(&pages.files.path("report.html"))?;
-    let Pages { mut text, verdicts, .. } = pages;
-    if !verdicts.is_empty() {
-        text += "\nWhat was and was not shown\n";
-        verdicts.iter().for_each(|verdict| text += &format!("* {verdict}\n"));
-    }
-    Ok(text)
-}
-
-/// Where tables and plots go, and what is said about them.
-struct Pages<'a> {
-    files: &'a mut Files,
-    text: String,
-    verdicts: Vec<String>,
-}
-
-impl Pages<'_> {
-    /// Writes a table in every format and keeps it for the terminal.
-    fn table(&mut self, name: &str, table: &Table) -> anyhow::Result<()> {
-        for (extension, text) in
-            [("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())]
-        {
-            self.files.write(&format!("{name}.{extension}"), |file| file.write_all(text.as_bytes()))?;
-        }
-        self.text += &format!("\n{}\n", table.to_text());
-        Ok(())
-    }
-
-    /// Writes a plot as SVG and PNG.
-    fn plot(&self, name: &str, plot: &dyn Plot) -> anyhow::Result<()> {
-        plot.save_svg(&self.files.path(&format!("{name}.svg")))?;
-        plot.save_png(&self.files.path(&format!("{name}.png")))?;
-        Ok(())
-    }
-
-    /// Compares methods that there are with a baseline, and keeps the sentences.
-    fn compare(
-        &mut self,
-        comparison: &Comparison,
-        results: &Results,
-        baseline: &str,
-        methods: &[&str],
-    ) -> anyhow::Result<Vec<String>> {
-        let known = results.names(Key::Method);
-        let there: Vec<&str> = methods.iter().copied().filter(|m| known.iter().any(|k| k == m)).collect();
-        if there.is_empty() || !known.iter().any(|k| k == baseline) {
-            return Ok(Vec::new());
-        }
-        let verdicts = comparison.against(results, baseline, &there)?;
-        let sentences: Vec<String> = verdicts.iter().map(ToString::to_string).collect();
-        self.verdicts.extend(sentences.iter().cloned());
-        Ok(sentences)
-    }
-}
-
-/// Names of `results` by `key`, those of `order` first and in that order.
-fn ordered<'a>(results: &Results, key: Key, order: &[&'a str]) -> Vec<&'a str> {
-    let known = results.names(key);
-    order.iter().copied().filter(|name| known.iter().any(|k| k == name)).collect()
+    let sections = sections.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    pages.finish("Quickstart: one small study for each family", sections.into_iter().flatten())
 }
 
 fn joint_part(pages: &mut Pages<'_>, results: &Results) -> Part {
@@ -112,7 +34,7 @@ fn joint_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     if methods.is_empty() {
         return Ok(None);
     }
-    let gains = gains(&results)?;
+    let gains = gains(&results, "single-task")?;
     let mut table = Pivot::new(Key::Method, Key::Task)
         .rows(&methods)
         .columns(&ordered(&results, Key::Task, &["class", "parity", "large"]))
@@ -147,33 +69,6 @@ fn joint_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     pages.plot("joint-curves", &curves)?;
     section = section.table(&table).list(sentences);
     Ok(Some(section.plot(&curves, "Mean over tasks and seeds; bands are 95 % t intervals over seeds.")?))
-}
-
-/// Δm of every joint model against the single-task models of its seed.
-fn gains(results: &Results) -> anyhow::Result<Results> {
-    let single = results.method("single-task");
-    let mut gains = Vec::new();
-    for (method, runs) in results.group_by(Key::Method) {
-        for seed in runs.seeds() {
-            let of_seed = |r: &Record| r.seed == seed;
-            let (run, base) = (runs.filter(of_seed), single.filter(of_seed));
-            if method == "single-task" || base.len() != run.len() {
-                continue;
-            }
-            let scores = |r: &Record| {
-                let baseline =
-                    base.task(&r.task).records().first().map(|b| b.value).context("no baseline")?;
-                Ok(TaskScores {
-                    task: r.task.clone(),
-                    metrics: vec![(r.metric.clone(), Better::Higher, r.value, baseline)],
-                })
-            };
-            let scores = run.records().iter().map(scores).collect::<anyhow::Result<Vec<_>>>()?;
-            let gain = delta_m(&scores, DeltaMOptions::default())?.percent;
-            gains.push(Record::new("delta_m", gain).method(&method).setting(joint::SETTING).seed(seed));
-        }
-    }
-    Ok(Results::from_records(gains)?)
 }
 
 fn merging_part(pages: &mut Pages<'_>, results: &Results) -> Part {

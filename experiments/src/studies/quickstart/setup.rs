@@ -1,8 +1,8 @@
 //! What the cells share: data, models, scoring, and the way they train.
 use crate::runner::CellContext;
-use mtl_bench::metrics::{Targets, score};
+pub(super) use crate::studies::pages::evaluate;
 use mtl_core::{
-    Batch, Error, Input, Learner, LearnerState, Model, Result, Seed, StateDict, TaskSpec,
+    Batch, Error, Learner, LearnerState, Model, Result, Seed, StateDict,
     data::{JointSuite, LabelledImages, Normalize, TensorDataset, idx},
     learner::StepReport,
     models::{MultiTask, VitConfig},
@@ -12,7 +12,6 @@ use mtl_core::{
 use mtl_moe::M3VitConfig;
 use serde_json::json;
 use std::{path::Path, sync::Arc};
-use tch::{Kind, Tensor};
 
 /// Training and test images.
 pub(super) struct Data {
@@ -77,27 +76,6 @@ pub(super) fn moe_config(tasks: usize) -> M3VitConfig {
 pub(super) fn joint_suite(images: &LabelledImages, normalize: Normalize) -> Result<TensorDataset> {
     let upper: Vec<i64> = (CLASSES / 2..CLASSES).collect();
     JointSuite::new(images).normalized(normalize).class()?.parity()?.grouping("large", &upper)?.build()
-}
-
-/// The score of one task over a whole split.
-pub(super) fn evaluate(
-    predict: &mut dyn FnMut(&Input) -> Result<Tensor>,
-    data: &TensorDataset,
-    task: usize,
-) -> anyhow::Result<f64> {
-    let mut outputs = Vec::new();
-    for indices in data.chunks(256) {
-        let batch = data.batch(task, &indices)?;
-        let output = predict(&batch.input)?.to_kind(Kind::Float).contiguous();
-        outputs.extend(Vec::<f32>::try_from(output.flatten(0, -1))?);
-    }
-    let spec: &TaskSpec = &data.tasks()[task];
-    let targets = data.targets(task)?.flatten(0, -1);
-    Ok(if targets.kind() == Kind::Int64 {
-        score(spec, &outputs, Targets::Labels(&Vec::<i64>::try_from(targets)?))?
-    } else {
-        score(spec, &outputs, Targets::Values(&Vec::<f32>::try_from(targets)?))?
-    })
 }
 
 /// How a joint learner learns.
