@@ -9,7 +9,7 @@ use mtl_core::{
         StagedEncoder,
     },
     learner::Step,
-    models::{CnnConfig, CnnPooling, Mlp},
+    models::{CnnConfig, CnnPooling, Mlp, VitConfig},
     optim::Schedule,
     registry::Registry,
     rng,
@@ -28,14 +28,16 @@ fn tasks() -> Vec<TaskSpec> {
     vec![TaskSpec::classification("digit", 4), regression, TaskSpec::classification("parity", 2)]
 }
 
-/// Encoders with an input for each: vectors, images to a vector, images to a map.
+/// Encoders with an input for each: vectors, images to a vector, to a map and to tokens.
 fn encoders() -> Vec<(&'static str, Arc<dyn StagedEncoder>, Tensor)> {
     let cnn = |pooling| CnnConfig::default().image(2, 8, 8).widths(&[3, 5]).pooling(pooling).build().unwrap();
     let images = normal(2, &[6, 2, 8, 8]);
+    let vit = VitConfig::default().image(2, 8, 4).size(8, 2, 2).build().unwrap();
     vec![
         ("mlp", Arc::new(Mlp::new(&[6, 8, 7, 5]).unwrap()), normal(1, &[6, 6])),
         ("cnn-dense", Arc::new(cnn(CnnPooling::Dense)), images.shallow_clone()),
-        ("cnn-mean", Arc::new(cnn(CnnPooling::Mean)), images),
+        ("cnn-mean", Arc::new(cnn(CnnPooling::Mean)), images.shallow_clone()),
+        ("vit", Arc::new(vit), images),
     ]
 }
 
@@ -172,7 +174,7 @@ fn costs_count_the_parameters_that_a_task_needs() {
 }
 
 fn fast() -> JointConfig {
-    JointConfig::default().schedule(Schedule::Constant { lr: 0.01 })
+    JointConfig::default().schedule(Schedule::constant(0.01))
 }
 
 #[test]

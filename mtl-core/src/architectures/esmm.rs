@@ -2,7 +2,8 @@
 //! SIGIR 2018, arXiv 1804.07931.
 use super::{StagedEncoder, funnel::Funnel};
 use crate::{
-    Context, Cost, Input, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict, TaskSpec, check, loss,
+    Context, Cost, Error, Input, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict, TaskSpec,
+    check, loss,
 };
 use std::sync::Arc;
 use tch::Tensor;
@@ -39,16 +40,32 @@ pub struct Esmm {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`](crate::Error::Shape) when `logits` are not `[batch, steps]`.
+/// [`Error::Shape`] when `logits` are not `[batch, steps]`.
 pub fn funnel_logits(logits: &Tensor) -> Result<Tensor> {
-    let (_, steps) = check::dims2(logits, "logits", "[batch, steps]")?;
-    // ln p of each product; a product of exactly 1 would have an infinite logit.
-    let log_p = logits.log_sigmoid().cumsum(1, None).clamp_max(-1e-35);
-    let reached = &log_p - (-log_p.expm1()).log();
-    if steps < 2 {
-        return Ok(logits.shallow_clone());
+    check::dims2(logits, "logits", "[batch, steps]")?;
+    Ok(Tensor::stack(&reached(logits.unbind(1)), 1))
+}
+
+/// [`funnel_logits`] of a list of steps; what a step puts out depends on that step and those before it alone.
+fn reached(logits: Vec<Tensor>) -> Vec<Tensor> {
+    let mut log_p: Option<Tensor> = None;
+    let mut outputs = Vec::with_capacity(logits.len());
+    for logit in logits {
+        let own = logit.log_sigmoid();
+        match log_p {
+            None => {
+                outputs.push(logit);
+                log_p = Some(own);
+            }
+            Some(before) => {
+                // A product of exactly 1 would have an infinite logit.
+                let product = (before + own).clamp_max(-1e-35);
+                outputs.push(&product - (-product.expm1()).log());
+                log_p = Some(product);
+            }
+        }
     }
-    Ok(Tensor::cat(&[logits.narrow(1, 0, 1), reached.narrow(1, 1, steps - 1)], 1))
+    outputs
 }
 
 /// The two losses of the paper (Eq. 3), over all impressions: of the click, and of click and conversion together.
@@ -58,16 +75,15 @@ pub fn funnel_logits(logits: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`](crate::Error::Shape) when the shapes do not fit.
+/// [`Error::Shape`] when the shapes do not fit.
 pub fn esmm_losses(logits: &Tensor, click: &Tensor, conversion: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (batch, steps) = check::dims2(logits, "logits", "[batch, 2]")?;
+    let (batch, _) = check::dims2(logits, "logits", "[batch, 2]")?;
     check::last_dim(logits, "logits", 2)?;
     for (name, target) in [("click", click), ("conversion", conversion)] {
         if target.size() != [batch] {
-            return Err(crate::Error::shape(name, format!("[{batch}]"), target.size()));
+            return Err(Error::shape(name, format!("[{batch}]"), target.size()));
         }
     }
-    debug_assert_eq!(steps, 2);
     let reached = funnel_logits(logits)?;
     let loss = |step: i64, target: &Tensor| {
         loss::binary_cross_entropy(&reached.select(1, step), &target.to_kind(logits.kind()))
@@ -80,7 +96,7 @@ impl Esmm {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`](crate::Error::Config) with fewer than two steps, names that are empty or occur twice, or a tower
+    /// [`Error::Config`] with fewer than two steps, names that are empty or occur twice, or a tower
     /// that does not fit the bottom.
     pub fn new(
         bottom: Arc<dyn StagedEncoder>,
@@ -90,12 +106,17 @@ impl Esmm {
         Ok(Self { funnel: Funnel::new(bottom, tower, steps)? })
     }
 
-    /// The logits of the steps up to `last`, `[batch, steps]`.
-    fn logits(&self, params: &dyn ParamSource, input: &Input, last: usize, ctx: &Context) -> Result<Tensor> {
+    /// The logits of the steps up to `last`, each `[batch, 1]`.
+    fn logits(
+        &self,
+        params: &dyn ParamSource,
+        input: &Input,
+        last: usize,
+        ctx: &Context,
+    ) -> Result<Vec<Tensor>> {
         let x = self.funnel.bottom(params, input, ctx)?;
         let logit = |task| self.funnel.logit(params, task, &self.funnel.tower(params, task, &x, ctx)?);
-        let logits: Vec<Tensor> = (0..=last).map(logit).collect::<Result<_>>()?;
-        Ok(Tensor::cat(&logits, 1))
+        (0..=last).map(logit).collect()
     }
 
     /// The probability of each step for one who has taken the step before, `[batch, steps]`: pCTR, pCVR, ….
@@ -104,7 +125,8 @@ impl Esmm {
     ///
     /// See [`Model::forward`].
     pub fn rates(&self, params: &dyn ParamSource, input: &Input, ctx: &Context) -> Result<Tensor> {
-        Ok(self.logits(params, input, self.funnel.tasks().len() - 1, ctx)?.sigmoid())
+        let logits = self.logits(params, input, self.funnel.tasks().len() - 1, ctx)?;
+        Ok(Tensor::cat(&logits, 1).sigmoid())
     }
 }
 
@@ -117,7 +139,8 @@ impl Model for Esmm {
 
     fn forward(&self, params: &dyn ParamSource, input: &Input, ctx: &Context) -> Result<Tensor> {
         let task = self.funnel.task(ctx)?;
-        Ok(funnel_logits(&self.logits(params, input, task, ctx)?)?.narrow(1, task as i64, 1))
+        let missing = || Error::config("steps", "at least 2", 0);
+        reached(self.logits(params, input, task, ctx)?).pop().ok_or_else(missing)
     }
 }
 
@@ -132,9 +155,7 @@ impl MultiTaskModel for Esmm {
     }
 
     fn forward_all(&self, params: &dyn ParamSource, input: &Input, ctx: &Context) -> Result<Vec<Tensor>> {
-        let steps = self.funnel.tasks().len();
-        let reached = funnel_logits(&self.logits(params, input, steps - 1, ctx)?)?;
-        Ok((0..steps as i64).map(|step| reached.narrow(1, step, 1)).collect())
+        Ok(reached(self.logits(params, input, self.funnel.tasks().len() - 1, ctx)?))
     }
 
     fn cost(&self, task: usize) -> Cost {
