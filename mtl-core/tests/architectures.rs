@@ -2,8 +2,8 @@
 #![cfg(feature = "torch")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 use mtl_core::{
-    Batch, Context, Input, Learner, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict, TaskKind,
-    TaskSpec,
+    Batch, Context, Cost, Input, Learner, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict,
+    TaskKind, TaskSpec,
     architectures::{
         ARCHITECTURES, AitmConfig, CgcConfig, CrossStitchConfig, Esmm, MmoeConfig, Network, PleConfig,
         StagedEncoder,
@@ -169,7 +169,7 @@ fn costs_count_the_parameters_that_a_task_needs() {
         let needed = params.iter().filter(|(param, _)| !of_another(param) && !off_path(param));
         let count: usize = needed.map(|(_, tensor)| tensor.numel()).sum();
         assert_eq!(model.cost(0).params, count as u64, "{name}");
-        assert!(model.cost(0).macs > 0 && model.cost(3) == mtl_core::Cost::default(), "{name}");
+        assert!(model.cost(0).macs > 0 && model.cost(3) == Cost::default(), "{name}");
     }
 }
 
@@ -329,6 +329,60 @@ fn what_does_not_fit_is_refused() {
         assert!(run(&x, Context::eval()).contains("one of digit, size, parity, but is absent"));
         let wide = run(&normal(1, &[2, 7]), Context::eval().with_task(0));
         assert!(wide.contains("must have shape [batch, 6], but has [2, 7]"), "{name}: {wide}");
+    }
+}
+
+/// A perceptron whose first stage is narrower for one task.
+#[derive(Debug)]
+struct Uneven(Mlp);
+
+impl StagedEncoder for Uneven {
+    fn stages(&self) -> usize {
+        self.0.stages()
+    }
+
+    fn input_shape(&self) -> Vec<i64> {
+        self.0.input_shape()
+    }
+
+    fn shape(&self, stage: usize) -> Vec<i64> {
+        self.0.shape(stage)
+    }
+
+    fn init_stage(&self, stage: usize, prefix: &str, seed: Seed, into: &mut StateDict) -> Result<()> {
+        self.0.init_stage(stage, prefix, seed, into)
+    }
+
+    fn forward_stage(
+        &self,
+        params: &dyn ParamSource,
+        prefix: &str,
+        stage: usize,
+        x: &Tensor,
+        ctx: &Context,
+    ) -> Result<Tensor> {
+        let y = self.0.forward_stage(params, prefix, stage, x, ctx)?;
+        let narrow = ["tasks.size.stage0", "nodes.1.stage0"].contains(&prefix);
+        Ok(if narrow { y.narrow(1, 0, 7) } else { y })
+    }
+
+    fn stage_cost(&self, stage: usize) -> Cost {
+        self.0.stage_cost(stage)
+    }
+}
+
+#[test]
+fn features_that_do_not_match_are_refused_with_stage_and_shapes() {
+    let encoder = Arc::new(Uneven(Mlp::new(&[6, 8, 5]).unwrap()));
+    for name in ["cross-stitch", "nddr", "ltb"] {
+        let architecture = Registry::new(ARCHITECTURES).build(name, json!({})).unwrap();
+        let model = architecture.model(encoder.clone(), tasks()).unwrap();
+        let params = model.init(Seed(0)).unwrap();
+        let ctx = Context::train(Seed(0), 0).with_task(0);
+        let err = model.forward(&params, &input(&normal(1, &[2, 6])), &ctx).unwrap_err().to_string();
+        let wanted =
+            "`features of task 1 after stage 0` must have shape [2, 8] like those of task 0, but has [2, 7]";
+        assert_eq!(err, wanted, "{name}");
     }
 }
 

@@ -56,10 +56,10 @@ impl AitmConfig {
 ///
 /// A step has a tower on the shared bottom and, from the second on, a transfer module `transfers.{task}`: what the step
 /// before tells (`info`, a linear map with ReLU) and the step's own tower are weighed against each other by an attention
-/// of each to itself (`query`, `key`, `value`; Eq. 3 to 5). Outputs are logits `[batch, 1]` of having come that far; the
+/// of each to itself (`query`, `key`, `value`). Outputs are logits `[batch, 1]` of having come that far; the
 /// tasks are multi-label ones with a single label.
 ///
-/// In training the auxiliary loss `aitm.calibrator` is α times what [`calibrator`] says (Eq. 8). A learner multiplies
+/// In training the auxiliary loss `aitm.calibrator` is α times what [`calibrator`] says. A learner multiplies
 /// auxiliary losses by a factor of its own: set that to 1
 /// ([`JointConfig::aux_weight`](crate::train::JointConfig::aux_weight)).
 ///

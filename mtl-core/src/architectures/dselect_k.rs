@@ -147,7 +147,7 @@ pub fn smooth_step(t: &Tensor, gamma: f64) -> Tensor {
 
 /// Weights of single-expert selectors `[…, k, experts]` from their logits `z` `[…, k, bits]`.
 ///
-/// Expert i is chosen by the product over the bits of i, the highest first, of S for a one and 1 − S for a zero (Eq. 3);
+/// Expert i is chosen by the product over the bits of i, the highest first, of S for a one and 1 − S for a zero;
 /// `bits` is ⌈log2 experts⌉.
 ///
 /// # Errors
@@ -168,7 +168,7 @@ pub fn selectors(z: &Tensor, gamma: f64, n_experts: usize) -> Result<Tensor> {
     Ok(Tensor::stack(&(0..n_experts).map(expert).collect::<Vec<_>>(), -1))
 }
 
-/// The gate `[…, experts]`: the selectors `[…, k, experts]` weighted by the softmax of `w` `[…, k]` (Eq. 4).
+/// The gate `[…, experts]`: the selectors `[…, k, experts]` weighted by the softmax of `w` `[…, k]`.
 pub fn dselect_gate(selectors: &Tensor, w: &Tensor) -> Tensor {
     (selectors * w.softmax(-1, None).unsqueeze(-1)).sum_dim_intlist([-2i64].as_slice(), false, None)
 }

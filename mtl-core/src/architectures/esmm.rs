@@ -12,9 +12,9 @@ use tch::Tensor;
 ///
 /// The logit of each step, from a tower of its own on a shared bottom, is that of taking the step having taken the one
 /// before. What the model puts out for a step, and what is trained, is the logit of having come that far from an
-/// impression: of the product of the rates (Eq. 2). Targets are 1 where the step was taken and 0 elsewhere, for every
+/// impression: of the product of the rates. Targets are 1 where the step was taken and 0 elsewhere, for every
 /// impression `[batch, 1]`; the conversion rate itself is never trained on clicked examples alone. The tasks are
-/// multi-label ones with a single label, so that their ordinary loss is the paper's (Eq. 3).
+/// multi-label ones with a single label, so that their ordinary loss is the paper's.
 ///
 /// ```
 /// use mtl_core::{Context, Model, MultiTaskModel, Seed, architectures::Esmm, models::Mlp};
@@ -68,7 +68,7 @@ fn reached(logits: Vec<Tensor>) -> Vec<Tensor> {
     outputs
 }
 
-/// The two losses of the paper (Eq. 3), over all impressions: of the click, and of click and conversion together.
+/// The two losses of the paper, over all impressions: of the click, and of click and conversion together.
 ///
 /// `logits` are those of click rate and conversion rate, `[batch, 2]`; `click` and `conversion` are 0 or 1, `[batch]`.
 /// An impression counts as converted where it has both.

@@ -55,7 +55,7 @@ impl MmoeConfig {
 
 /// Shared experts, `experts.{e}.stage{s}`, mixed for each task by a gate of its own, `gates.{task}`.
 ///
-/// Each expert is a whole encoder. A gate is the softmax of a linear map of the flattened input (Eq. 7); the gates are
+/// Each expert is a whole encoder. A gate is the softmax of a linear map of the flattened input (Eq. 8); the gates are
 /// traced as `gates.{task}`, `[batch, experts]`.
 ///
 /// ```
