@@ -1,4 +1,6 @@
 //! A small convolutional network for small images.
+mod staged;
+
 use crate::{
     Context, Cost, Encoder, Error, Features, Input, ParamSource, Result, Seed, StateDict, check,
     nn::{Conv2d, Init, conv2d, linear},

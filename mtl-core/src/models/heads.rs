@@ -9,7 +9,7 @@ use tch::Tensor;
 ///
 /// For a dense task it maps each position to a patch of the output map, and the patches are put together.
 #[derive(Debug, Clone)]
-pub(super) struct Head {
+pub(crate) struct Head {
     name: String,
     inputs: i64,
     outputs: i64,
@@ -25,14 +25,19 @@ struct Patches {
 
 impl Head {
     /// A head for `task` on `encoder`.
-    pub(super) fn new(encoder: &dyn Encoder, task: &TaskSpec) -> Result<Self> {
+    pub(crate) fn new(encoder: &dyn Encoder, task: &TaskSpec) -> Result<Self> {
+        Self::on(encoder.dim(), encoder.grid(), task)
+    }
+
+    /// A head for `task` on features of width `dim` with positions in `grid`.
+    pub(crate) fn on(dim: i64, grid: Option<(i64, i64)>, task: &TaskSpec) -> Result<Self> {
         let patches = match task.kind {
             TaskKind::Classification { .. } | TaskKind::MultiLabel { .. } | TaskKind::Regression { .. } => {
                 None
             }
             TaskKind::DenseClassification { height, width, .. }
             | TaskKind::DenseRegression { height, width, .. } => {
-                Some(Patches::new(encoder.grid(), &task.name, height, width)?)
+                Some(Patches::new(grid, &task.name, height, width)?)
             }
             ref other => {
                 let field = format!("kind of task `{}`", task.name);
@@ -46,12 +51,7 @@ impl Head {
                 task.outputs(),
             ));
         }
-        Ok(Self {
-            name: format!("heads.{}", task.name),
-            inputs: encoder.dim(),
-            outputs: task.outputs(),
-            patches,
-        })
+        Ok(Self { name: format!("heads.{}", task.name), inputs: dim, outputs: task.outputs(), patches })
     }
 
     /// Width of the linear map's output.
@@ -59,11 +59,11 @@ impl Head {
         self.patches.map_or(self.outputs, |p| self.outputs * p.size.0 * p.size.1)
     }
 
-    pub(super) fn init(&self, seed: Seed, into: &mut StateDict) -> Result<()> {
+    pub(crate) fn init(&self, seed: Seed, into: &mut StateDict) -> Result<()> {
         linear::init(&self.name, self.inputs, self.width(), true, Init::default(), seed, into)
     }
 
-    pub(super) fn forward(&self, params: &dyn ParamSource, features: &Features) -> Result<Tensor> {
+    pub(crate) fn forward(&self, params: &dyn ParamSource, features: &Features) -> Result<Tensor> {
         let Some(Patches { grid: (rows, columns), size: (height, width) }) = self.patches else {
             return params.linear(&self.name, &features.pooled);
         };
@@ -84,7 +84,7 @@ impl Head {
         Ok(tiles.permute([0, 3, 1, 4, 2, 5]).reshape([batch, self.outputs, rows * height, columns * width]))
     }
 
-    pub(super) fn cost(&self) -> Cost {
+    pub(crate) fn cost(&self) -> Cost {
         let weights = (self.inputs * self.width()) as u64;
         let positions = self.patches.map_or(1, |p| (p.grid.0 * p.grid.1) as u64);
         Cost { macs: weights * positions, params: weights + self.width() as u64 }

@@ -1,4 +1,6 @@
 //! The multi-layer perceptron.
+mod staged;
+
 use crate::{
     Context, Cost, Encoder, Error, Features, Input, Model, ParamSource, Result, Seed, StateDict,
     nn::{Activation, Init, check_probability, dropout, linear},

@@ -1,6 +1,6 @@
 //! Functional models: encoders, a Vision Transformer with the names of Hugging Face, and a wrapper with a head per task.
 mod cnn;
-mod heads;
+pub(crate) mod heads;
 mod mlp;
 mod multi_task;
 mod vit;

@@ -7,6 +7,7 @@
 mod block;
 mod config;
 mod rename;
+mod staged;
 
 pub use config::{Pooling, VitConfig};
 pub use rename::rename_timm;
