@@ -6,25 +6,58 @@
 //! are kept parameter by parameter, never as one `[tasks, params]` matrix.
 mod aligned_mtl;
 mod cagrad;
+mod db_mtl;
+mod dwa;
 mod equal;
+mod excess_mtl;
 mod fairgrad;
+mod famo;
+mod gls;
+mod graddrop;
+mod gradnorm;
 mod grads;
+mod gradvac;
+mod imtl;
 mod imtl_g;
+mod imtl_l;
+mod memory;
 mod mgda;
+mod moco;
+mod modo;
 mod nash_mtl;
 mod pcgrad;
+mod rlw;
+mod sdmgrad;
+mod stch;
 mod upgrad;
+mod uw;
 
 pub use aligned_mtl::{AlignedMtl, AlignedMtlConfig, AlignedScale};
 pub use cagrad::{CaGrad, CaGradConfig, CaGradRescale};
+pub use db_mtl::{DbMtl, DbMtlConfig};
+pub use dwa::{Dwa, DwaConfig};
 pub use equal::{Equal, EqualConfig, Reduction};
+pub use excess_mtl::{ExcessMtl, ExcessMtlConfig};
 pub use fairgrad::{FairGrad, FairGradConfig};
+pub use famo::{Famo, FamoConfig};
+pub use gls::{Gls, GlsConfig};
+pub use graddrop::{GradDrop, GradDropConfig};
+pub use gradnorm::{GradNorm, GradNormConfig, InitialLoss};
 pub use grads::{Gram, REPRESENTATION, TaskGrads};
+pub use gradvac::{GradVac, GradVacConfig, Granularity};
+pub use imtl::{Imtl, ImtlConfig};
 pub use imtl_g::{ImtlG, ImtlGConfig};
-pub use mgda::{Mgda, MgdaConfig, MgdaNormalisation};
+pub use imtl_l::{ImtlL, ImtlLConfig};
+pub use mgda::{Mgda, MgdaConfig, MgdaNormalisation, MgdaSolver};
+pub use moco::{MoCo, MoCoConfig};
+pub use modo::{MoDo, MoDoConfig};
 pub use nash_mtl::{NashMtl, NashMtlConfig};
 pub use pcgrad::{PcGrad, PcGradConfig};
+pub use rlw::{Rlw, RlwConfig};
+pub use sdmgrad::{SdmGrad, SdmGradConfig};
+pub use stch::{Stch, StchConfig};
 pub use upgrad::{UpGrad, UpGradConfig};
+pub use uw::{Uw, UwConfig};
 
 use crate::{Error, Result, StateDict, learner::Boundary, registry};
 use rand_chacha::ChaCha8Rng;
@@ -42,6 +75,22 @@ pub const BALANCERS: &[registry::Entry<Balancer>] = &[
     imtl_g::ENTRY,
     aligned_mtl::ENTRY,
     upgrad::ENTRY,
+    uw::ENTRY,
+    dwa::ENTRY,
+    gls::ENTRY,
+    rlw::ENTRY,
+    stch::ENTRY,
+    famo::ENTRY,
+    imtl_l::ENTRY,
+    imtl::ENTRY,
+    gradnorm::ENTRY,
+    gradvac::ENTRY,
+    sdmgrad::ENTRY,
+    modo::ENTRY,
+    graddrop::ENTRY,
+    moco::ENTRY,
+    db_mtl::ENTRY,
+    excess_mtl::ENTRY,
 ];
 
 /// What a step offers to a balancer besides gradients.
