@@ -19,7 +19,7 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
 /// What training has progressed from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum InitialLoss {
+pub enum GradNormInitialLoss {
     /// The losses of the first step, as in the paper.
     #[default]
     FirstStep,
@@ -35,12 +35,12 @@ pub struct GradNormConfig {
     /// How strongly tasks that are behind are favoured; 0 makes all weighted gradients equally long. At least 0.
     pub alpha: f64,
     /// What training has progressed from.
-    pub initial_loss: InitialLoss,
+    pub initial_loss: GradNormInitialLoss,
 }
 
 impl Default for GradNormConfig {
     fn default() -> Self {
-        Self { alpha: 1.5, initial_loss: InitialLoss::FirstStep }
+        Self { alpha: 1.5, initial_loss: GradNormInitialLoss::FirstStep }
     }
 }
 
@@ -54,7 +54,7 @@ impl GradNormConfig {
 
     /// Sets what training has progressed from.
     #[must_use]
-    pub fn initial_loss(mut self, initial_loss: InitialLoss) -> Self {
+    pub fn initial_loss(mut self, initial_loss: GradNormInitialLoss) -> Self {
         self.initial_loss = initial_loss;
         self
     }
@@ -152,7 +152,7 @@ impl GramBalancer for GradNorm {
         memory::positive(losses, "its ratio to the initial loss is compared")?;
         let shares = memory::softmax(self.logits.at(tasks, 0.0)?);
         if self.initial.is_empty() {
-            if self.config.initial_loss == InitialLoss::FirstEpoch {
+            if self.config.initial_loss == GradNormInitialLoss::FirstEpoch {
                 self.now.add(losses)?;
                 return Ok(vec![1.0; tasks]);
             }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_first_epoch_may_be_what_training_progresses_from() {
-        let config = GradNormConfig::default().initial_loss(InitialLoss::FirstEpoch);
+        let config = GradNormConfig::default().initial_loss(GradNormInitialLoss::FirstEpoch);
         let gram = Gram::from_rows(&[vec![9.0, 0.0], vec![0.0, 1.0]]).unwrap();
         let mut gradnorm = config.build().unwrap();
         let mut weights = |gradnorm: &mut GradNorm, losses: &[f64]| {

@@ -19,7 +19,7 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
     build: |config| {
         let method = registry::parse::<GradVacConfig>(config)?.build()?;
         Ok(Box::new(match method.config.granularity {
-            Granularity::Model => Balancer::Gram(Box::new(method)),
+            GradVacGranularity::Model => Balancer::Gram(Box::new(method)),
             _ => Balancer::Gradients(Box::new(method)),
         }))
     },
@@ -28,7 +28,7 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
 /// Which parameters are taken together when angles between gradients are measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Granularity {
+pub enum GradVacGranularity {
     /// All shared parameters.
     #[default]
     Model,
@@ -46,12 +46,12 @@ pub struct GradVacConfig {
     /// Share of the new cosine in the running mean, in `[0, 1]`: 1e-2 in the paper, while LibMTL's default is 0.5.
     pub beta: f64,
     /// Which parameters are taken together.
-    pub granularity: Granularity,
+    pub granularity: GradVacGranularity,
 }
 
 impl Default for GradVacConfig {
     fn default() -> Self {
-        Self { beta: 1e-2, granularity: Granularity::Model }
+        Self { beta: 1e-2, granularity: GradVacGranularity::Model }
     }
 }
 
@@ -65,7 +65,7 @@ impl GradVacConfig {
 
     /// Sets which parameters are taken together.
     #[must_use]
-    pub fn granularity(mut self, granularity: Granularity) -> Self {
+    pub fn granularity(mut self, granularity: GradVacGranularity) -> Self {
         self.granularity = granularity;
         self
     }
@@ -168,9 +168,9 @@ impl GradVac {
     /// Group of a parameter.
     fn group_of<'a>(&self, name: &'a str) -> &'a str {
         match self.config.granularity {
-            Granularity::Model => "",
-            Granularity::Layer => name.rsplit_once('.').map_or(name, |(layer, _)| layer),
-            Granularity::Tensor => name,
+            GradVacGranularity::Model => "",
+            GradVacGranularity::Layer => name.rsplit_once('.').map_or(name, |(layer, _)| layer),
+            GradVacGranularity::Tensor => name,
         }
     }
 }
@@ -183,7 +183,7 @@ impl Stateful for GradVac {
 
     fn load_state(&mut self, state: &StateDict) -> Result<()> {
         let mut rho = BTreeMap::new();
-        let whole = self.config.granularity == Granularity::Model;
+        let whole = self.config.granularity == GradVacGranularity::Model;
         for (entry, tensor) in state.iter() {
             let group = match entry.strip_prefix(RHO) {
                 Some("") if whole => "",
@@ -266,12 +266,12 @@ mod tests {
             (Vec::<f32>::try_from(direction.flatten().to_kind(tch::Kind::Float)).unwrap(), names)
         };
         // Only the gradients of layer b are opposite; together, the tasks are orthogonal.
-        let (whole, names) = run(Granularity::Model);
+        let (whole, names) = run(GradVacGranularity::Model);
         assert_eq!((whole, names), (vec![2.0, 1.0, 1.0, 0.0], vec!["rho".to_owned()]));
-        let (layers, names) = run(Granularity::Layer);
+        let (layers, names) = run(GradVacGranularity::Layer);
         assert_eq!(names, ["rho.a", "rho.b"]);
         assert!(layers[3].abs() < 1e-6 && layers[..3] == [2.0, 1.0, 1.0], "{layers:?}");
-        assert_eq!(run(Granularity::Tensor).1, ["rho.a.bias", "rho.a.weight", "rho.b.weight"]);
+        assert_eq!(run(GradVacGranularity::Tensor).1, ["rho.a.bias", "rho.a.weight", "rho.b.weight"]);
     }
 
     #[test]
