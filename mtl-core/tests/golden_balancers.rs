@@ -1,48 +1,20 @@
 //! Balancers against LibMTL in `f64`, as directions made from gradients spread over several parameters.
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
+mod balancer_support;
+
+use balancer_support::{EDGES, FILES, build, combine, cut, error, numbers, off, row, rows, task_grads};
 use mtl_core::{
     Seed, StateDict,
-    balancing::{BALANCERS, Balancer, Gram, GramBalancer, ImtlGConfig, PcGradConfig, StepCtx, TaskGrads},
+    balancing::{
+        BALANCERS, Balancer, DwaConfig, GradDropConfig, Gram, GramBalancer, ImtlGConfig, LossWeighting,
+        PcGradConfig, REPRESENTATION, Rlw, StepCtx, TaskGrads,
+    },
+    learner::Boundary,
     registry::Registry,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
-
-const FILES: [&str; 6] = [
-    include_str!("golden/balancers_gauss_K2.json"),
-    include_str!("golden/balancers_gauss_K3.json"),
-    include_str!("golden/balancers_gauss_K8.json"),
-    include_str!("golden/balancers_conflict_K2.json"),
-    include_str!("golden/balancers_conflict_K3.json"),
-    include_str!("golden/balancers_conflict_K8.json"),
-];
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-}
-
-/// Each row cut into three parameters of unlike size.
-fn task_grads(rows: &Value, kind: Kind) -> TaskGrads {
-    let cut = |row: &Value| {
-        let row = Tensor::from_slice(&numbers(row)).to_kind(kind);
-        let len = row.size1().unwrap();
-        [("a", 0, 1), ("b", 1, len - 8), ("c", len - 7, 7)]
-            .map(|(name, start, size)| (name.to_owned(), row.narrow(0, start, size)))
-            .into_iter()
-            .collect::<StateDict>()
-    };
-    TaskGrads::new(rows.as_array().unwrap().iter().map(cut).collect()).unwrap()
-}
-
-/// Largest error relative to the largest entry.
-fn error(direction: &StateDict, wanted: &Value) -> f64 {
-    let wanted = Tensor::from_slice(&numbers(wanted));
-    let names = ["a", "b", "c"];
-    let rows: Vec<Tensor> = names.iter().map(|n| direction.get(n).unwrap().to_kind(Kind::Double)).collect();
-    let scale = wanted.abs().max().double_value(&[]).max(1e-12);
-    (Tensor::cat(&rows, 0) - &wanted).abs().max().double_value(&[]) / scale
-}
 
 /// The weights that PCGrad gives for known orders.
 fn pcgrad_weights(grads: &TaskGrads, orders: &[Vec<usize>]) -> Vec<f64> {
@@ -91,8 +63,8 @@ fn the_gram_matrix_agrees() {
 
 #[test]
 fn pcgrad_agrees_at_the_edges() {
-    let golden: Value = serde_json::from_str(include_str!("golden/balancers_edge_cases.json")).unwrap();
-    for (name, case) in golden.as_object().unwrap().iter().filter(|(_, case)| case.is_object()) {
+    let golden: Value = serde_json::from_str(EDGES).unwrap();
+    for (name, case) in golden.as_object().unwrap().iter().filter(|(_, case)| case["PCGrad"].is_array()) {
         let grads = task_grads(&case["grads"], Kind::Double);
         let orders = vec![(0..grads.tasks()).collect::<Vec<_>>(); grads.tasks()];
         let direction = grads.combine(&pcgrad_weights(&grads, &orders)).unwrap();
@@ -184,7 +156,7 @@ fn impartial_weights_agree_on_scaled_gradients() {
 
 #[test]
 fn methods_on_inner_products_agree_at_the_edges() {
-    let golden: Value = serde_json::from_str(include_str!("golden/balancers_edge_cases.json")).unwrap();
+    let golden: Value = serde_json::from_str(EDGES).unwrap();
     for (name, case) in golden.as_object().unwrap().iter().filter(|(_, case)| case.is_object()) {
         let grads = task_grads(&case["grads"], Kind::Double);
         let (gram, losses) = (grads.gram().unwrap(), vec![1.0; grads.tasks()]);
@@ -225,5 +197,196 @@ fn methods_on_inner_products_agree_at_the_edges() {
             alpha.iter().zip(0..).all(|(a, k)| a.is_finite() && (*a > 0.0) == (gram.norm(k) > 0.0)),
             "{name}"
         );
+    }
+}
+
+/// Weights of the methods that see losses alone, and the key of those in the files.
+fn weightings(golden: &Value, losses: &[f64]) -> Vec<(&'static str, &'static str, Vec<f64>)> {
+    let mut ctx = StepCtx { losses, step: 0, rng: &mut Seed(0).stream("test", 0) };
+    let mut weights = |balancer: &mut Balancer| match balancer {
+        Balancer::Losses(method) => method.weights(&mut ctx).unwrap(),
+        other => panic!("{other:?} sees more than losses"),
+    };
+    let mut uw = build("uw", json!({}));
+    uw.load_state(&rows(&[("log_variances", &numbers(&golden["UW"]["log_var"]))])).unwrap();
+    let mut dwa = DwaConfig::default().build().unwrap();
+    for (epoch, key) in ["epoch_mean_losses_prev2", "epoch_mean_losses_prev1"].iter().enumerate() {
+        let losses = numbers(&golden["DWA"][key]);
+        let mut ctx = StepCtx { losses: &losses, step: 0, rng: &mut Seed(0).stream("test", 0) };
+        assert_eq!(dwa.weights(&mut ctx).unwrap(), vec![1.0; losses.len()]);
+        mtl_core::balancing::Stateful::boundary(&mut dwa, &Boundary::EpochEnd { epoch: epoch as u64 })
+            .unwrap();
+    }
+    let mut stch = build("stch", json!({"mu": golden["STCH"]["mu"], "nadir": golden["STCH"]["nadir"]}));
+    let all = vec![
+        ("UW", "weights", weights(&mut uw)),
+        ("DWA", "weights", weights(&mut Balancer::Losses(Box::new(dwa)))),
+        ("GLS", "weights_true", weights(&mut build("gls", json!({})))),
+        ("RLW", "weights", Rlw::of_draws(&numbers(&golden["RLW"]["normal_draw"]))),
+        ("STCH", "weights", weights(&mut stch)),
+    ];
+    assert!(off(uw.learned().unwrap().grads, &numbers(&golden["UW"]["grad_log_var"])) < 1e-9);
+    all
+}
+
+#[test]
+fn loss_weightings_agree_in_both_precisions() {
+    for file in FILES {
+        let golden: Value = serde_json::from_str(file).unwrap();
+        for (name, key, weights) in weightings(&golden, &numbers(&golden["losses"])) {
+            assert!(off(&weights, &numbers(&golden[name][key])) < 1e-9, "{name}: {weights:?}");
+            for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 1e-4)] {
+                let direction = task_grads(&golden["grads"], kind).combine(&weights).unwrap();
+                assert!(error(&direction, &golden[name]["direction"]) < tolerance, "{name} {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn frank_wolfe_agrees_and_never_undercuts_the_exact_solution() {
+    for file in FILES {
+        let golden: Value = serde_json::from_str(file).unwrap();
+        let losses = numbers(&golden["losses"]);
+        let gram = task_grads(&golden["grads"], Kind::Double).gram().unwrap();
+        for (name, rule) in [
+            ("MGDA_none", "none"),
+            ("MGDA_l2", "length"),
+            ("MGDA_loss", "loss"),
+            ("MGDA_loss+", "loss-and-length"),
+        ] {
+            let mut mgda = build("mgda", json!({"normalisation": rule, "solver": "frank-wolfe"}));
+            let Balancer::Gram(mgda) = &mut mgda else { panic!("MGDA works on inner products") };
+            let mut ctx = StepCtx { losses: &losses, step: 0, rng: &mut Seed(0).stream("test", 0) };
+            let weights = mgda.weights(&gram, &mut ctx).unwrap();
+            let case = &golden[name];
+            let shares: Vec<f64> =
+                weights.iter().zip(numbers(&case["normalizer"])).map(|(w, n)| w * n).collect();
+            let apart = off(&shares, &numbers(&case["frank_wolfe_weights"]));
+            assert!(apart < 1e-9, "{name}, {} tasks: {apart}", losses.len());
+            let squared: f64 = gram.times(&weights).iter().zip(&weights).map(|(v, w)| v * w).sum();
+            assert!(squared > case["exact_min_sq_norm"].as_f64().unwrap() * (1.0 - 1e-9));
+        }
+    }
+}
+
+#[test]
+fn methods_that_learn_numbers_agree_in_both_precisions() {
+    for file in FILES {
+        let golden: Value = serde_json::from_str(file).unwrap();
+        let losses = numbers(&golden["losses"]);
+        let (imtl_case, norm_case) = (&golden["IMTL"], &golden["GradNorm"]);
+        let scales = numbers(&imtl_case["loss_scale"]);
+        for (kind, least) in [(Kind::Double, 0.0), (Kind::Float, 1e-4)] {
+            let grads = task_grads(&golden["grads"], kind);
+            let mut imtl = build("imtl", json!({}));
+            imtl.load_state(&rows(&[("log_scales", &scales)])).unwrap();
+            let found = combine(&mut imtl, &grads, &losses, 0).unwrap();
+            assert!(error(&found.direction, &imtl_case["direction"]) < 1e-7f64.max(least));
+            assert!(off(imtl.learned().unwrap().grads, &numbers(&imtl_case["grad_loss_scale"])) < 1e-7);
+            // Heads get e^s times their own gradient.
+            let factors = imtl.head_factors(imtl.head_grad(), found.weights.as_deref(), losses.len());
+            assert!(factors.iter().zip(&scales).all(|(factor, s)| (factor - s.exp()).abs() < 1e-12));
+            let mut imtl_l = build("imtl_l", json!({}));
+            imtl_l.load_state(&rows(&[("log_scales", &scales)])).unwrap();
+            let weights = combine(&mut imtl_l, &grads, &losses, 0).unwrap().weights.unwrap();
+            assert_eq!(weights, factors);
+            assert!(off(imtl_l.learned().unwrap().grads, &numbers(&imtl_case["grad_loss_scale"])) < 1e-7);
+
+            let mut gradnorm = build("gradnorm", json!({"alpha": norm_case["alpha"]}));
+            let initial = numbers(&norm_case["initial_losses"]);
+            let state = [
+                ("logits", &*numbers(&norm_case["logits"])),
+                ("initial_losses", &initial),
+                ("count", &[0.0]),
+            ];
+            gradnorm.load_state(&rows(&state)).unwrap();
+            let found = combine(&mut gradnorm, &grads, &losses, 0).unwrap();
+            assert!(off(found.weights.as_ref().unwrap(), &numbers(&norm_case["weights"])) < 1e-9);
+            assert!(error(&found.direction, &norm_case["direction"]) < 1e-9f64.max(least));
+            let apart = off(gradnorm.learned().unwrap().grads, &numbers(&norm_case["grad_logits"]));
+            assert!(apart < 1e-9f64.max(least), "{kind:?}: {apart}");
+        }
+    }
+}
+
+#[test]
+fn sign_dropout_agrees_on_parameters_and_on_a_representation() {
+    let three = |value: &Value| -> Vec<Tensor> {
+        let matrix = |rows: &Value| {
+            Tensor::stack(
+                &rows.as_array().unwrap().iter().map(|r| Tensor::from_slice(&numbers(r))).collect::<Vec<_>>(),
+                0,
+            )
+        };
+        value.as_array().unwrap().iter().map(matrix).collect()
+    };
+    for file in FILES {
+        let golden: Value = serde_json::from_str(file).unwrap();
+        for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 1e-4)] {
+            let (case, grads) = (&golden["GradDrop_matrix"], task_grads(&golden["grads"], kind));
+            let draws = cut(&numbers(&case["uniform"]), Kind::Double);
+            for (leak, key) in [(0.0, "direction"), (0.25, "direction_leak0.25")] {
+                let graddrop = GradDropConfig::default().leak(leak).build().unwrap();
+                assert!(
+                    error(&graddrop.drop(&grads, &draws).unwrap(), &case[key]) < tolerance,
+                    "leak {leak}"
+                );
+            }
+            let case = &golden["GradDrop_rep"];
+            let value = three(&json!([case["rep"]])).remove(0).to_kind(kind); // [batch, features]
+            let grads = three(&case["rep_grads"]).iter().map(|grad| grad.to_kind(kind)).collect();
+            let grads = TaskGrads::of_representation(&value, grads).unwrap();
+            let draws = StateDict::from_iter([(
+                REPRESENTATION.to_owned(),
+                Tensor::from_slice(&numbers(&case["uniform"])),
+            )]);
+            let found = GradDropConfig::default().build().unwrap().drop(&grads, &draws).unwrap();
+            let wanted = three(&json!([case["rep_direction"]])).remove(0);
+            let apart = (found.get(REPRESENTATION).unwrap() - &wanted).abs().max().double_value(&[]);
+            assert!(apart < tolerance * wanted.abs().max().double_value(&[]), "{kind:?}: {apart}");
+        }
+    }
+}
+
+const SAMPLED: [&str; 6] = [
+    include_str!("golden/balancers_sampled_gauss_K2.json"),
+    include_str!("golden/balancers_sampled_gauss_K3.json"),
+    include_str!("golden/balancers_sampled_gauss_K8.json"),
+    include_str!("golden/balancers_sampled_conflict_K2.json"),
+    include_str!("golden/balancers_sampled_conflict_K3.json"),
+    include_str!("golden/balancers_sampled_conflict_K8.json"),
+];
+
+#[test]
+fn methods_on_independent_batches_agree_in_both_precisions() {
+    for file in SAMPLED {
+        let golden: Value = serde_json::from_str(file).unwrap();
+        // SDMGrad's program takes its first batch for the direction, MoDo's the last.
+        for (name, method, [first, second, third], key) in
+            [("SDMGrad", "sdmgrad", [1, 2, 0], None), ("MoDo", "modo", [0, 1, 2], Some("lambda"))]
+        {
+            for (kind, tolerance) in [(Kind::Double, 1e-9), (Kind::Float, 1e-4)] {
+                let batches =
+                    [first, second, third].map(|at: usize| task_grads(&golden["sample_grads"][at], kind));
+                let [left, right] = [0, 1].map(|at: usize| {
+                    let rows: Vec<Tensor> = batches[at].per_task().iter().map(StateDict::flatten).collect();
+                    Tensor::stack(&rows, 0).to_kind(Kind::Double)
+                });
+                let cross = Vec::<Vec<f64>>::try_from(left.matmul(&right.tr())).unwrap();
+                let mut balancer = build(method, json!({}));
+                let Balancer::Sampled(sampled) = &mut balancer else { panic!("{name} sees three batches") };
+                let mut ctx = StepCtx { losses: &[], step: 0, rng: &mut Seed(0).stream("test", 0) };
+                let weights = sampled.weights(&cross, &mut ctx).unwrap();
+                if let Some(key) = key {
+                    assert!(off(&weights, &numbers(&golden[name][key])) < tolerance);
+                } else {
+                    let shares = numbers(&golden[name]["weights"]);
+                    assert!(off(&row(&balancer.state(), "shares"), &shares) < tolerance);
+                }
+                let direction = batches[2].combine(&weights).unwrap();
+                assert!(error(&direction, &golden[name]["direction"]) < tolerance, "{name} {kind:?}");
+            }
+        }
     }
 }

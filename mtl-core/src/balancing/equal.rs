@@ -1,5 +1,5 @@
 //! Equal weights: the plain sum, or mean, of the losses, as in Caruana, *Multitask Learning*, Machine Learning 28, 1997.
-use super::{Balancer, LossWeighting, Stateful, StepCtx};
+use super::{Balancer, LossWeighting, Stateful, StepCtx, memory};
 use crate::{Result, registry};
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ impl Stateful for Equal {}
 
 impl LossWeighting for Equal {
     fn weights(&mut self, ctx: &mut StepCtx<'_>) -> Result<Vec<f64>> {
-        let tasks = ctx.losses.len();
+        let tasks = memory::losses(ctx)?.len();
         let weight = match self.config.reduction {
             Reduction::Sum => 1.0,
             Reduction::Mean => 1.0 / tasks as f64,

@@ -51,34 +51,36 @@ impl Stateful for ImtlG {}
 
 impl GramBalancer for ImtlG {
     fn weights(&mut self, gram: &Gram, _ctx: &mut StepCtx<'_>) -> Result<Vec<f64>> {
-        let tasks = gram.tasks();
-        if tasks == 1 {
-            return Ok(vec![1.0]);
-        }
-        if let Some(zero) = (0..tasks).find(|&k| gram.norm(k) == 0.0) {
-            return Err(Error::config(
-                format!("gradient of task {zero}"),
-                "other than zero, as projections on it are to equal the others",
-                0,
-            ));
-        }
-        // Inner products with u_1 − u_k, for the gradient of task `i`.
-        let along = |i: usize, k: usize| gram.get(i, 0) / gram.norm(0) - gram.get(i, k) / gram.norm(k);
-        // α (D Uᵀ) = g_1 Uᵀ, transposed.
-        let rows: Vec<Vec<f64>> =
-            (1..tasks).map(|k| (1..tasks).map(|i| along(0, k) - along(i, k)).collect()).collect();
-        let right: Vec<f64> = (1..tasks).map(|k| along(0, k)).collect();
-        let size = (0..tasks).map(|k| gram.norm(k)).fold(0.0, f64::max);
-        let found = solve::solve(&rows, &right).filter(|alpha| {
-            // Parallel gradients leave nothing but rounding in the matrix.
-            let left = |row: &Vec<f64>| row.iter().zip(alpha).map(|(a, b)| a * b).sum::<f64>();
-            let largest = alpha.iter().fold(1.0f64, |m, a| m.max(a.abs()));
-            rows.iter().zip(&right).all(|(row, b)| (left(row) - b).abs() <= 1e-8 * size * largest)
-                && rows.iter().flatten().any(|v| v.abs() > 1e-12 * size)
-        });
-        let Some(rest) = found else {
-            return Err(Error::config("gradients", "not all parallel", "parallel to rounding"));
-        };
-        Ok(std::iter::once(1.0 - rest.iter().sum::<f64>()).chain(rest).collect())
+        if gram.tasks() == 1 { Ok(vec![1.0]) } else { impartial(gram) }
     }
+}
+
+/// The weights for at least two tasks.
+pub(super) fn impartial(gram: &Gram) -> Result<Vec<f64>> {
+    let tasks = gram.tasks();
+    if let Some(zero) = (0..tasks).find(|&k| gram.norm(k) == 0.0) {
+        return Err(Error::config(
+            format!("gradient of task {zero}"),
+            "other than zero, as projections on it are to equal the others",
+            0,
+        ));
+    }
+    // Inner products with u_1 − u_k, for the gradient of task `i`.
+    let along = |i: usize, k: usize| gram.get(i, 0) / gram.norm(0) - gram.get(i, k) / gram.norm(k);
+    // α (D Uᵀ) = g_1 Uᵀ, transposed.
+    let rows: Vec<Vec<f64>> =
+        (1..tasks).map(|k| (1..tasks).map(|i| along(0, k) - along(i, k)).collect()).collect();
+    let right: Vec<f64> = (1..tasks).map(|k| along(0, k)).collect();
+    let size = (0..tasks).map(|k| gram.norm(k)).fold(0.0, f64::max);
+    let found = solve::solve(&rows, &right).filter(|alpha| {
+        // Parallel gradients leave nothing but rounding in the matrix.
+        let left = |row: &Vec<f64>| row.iter().zip(alpha).map(|(a, b)| a * b).sum::<f64>();
+        let largest = alpha.iter().fold(1.0f64, |m, a| m.max(a.abs()));
+        rows.iter().zip(&right).all(|(row, b)| (left(row) - b).abs() <= 1e-8 * size * largest)
+            && rows.iter().flatten().any(|v| v.abs() > 1e-12 * size)
+    });
+    let Some(rest) = found else {
+        return Err(Error::config("gradients", "not all parallel", "parallel to rounding"));
+    };
+    Ok(std::iter::once(1.0 - rest.iter().sum::<f64>()).chain(rest).collect())
 }

@@ -31,6 +31,18 @@ pub enum MgdaNormalisation {
     LossAndLength,
 }
 
+/// How the shortest vector is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MgdaSolver {
+    /// Exactly, to rounding.
+    #[default]
+    Exact,
+    /// By at most 100 steps of Frank and Wolfe's method from equal weights, until a step is shorter than 1e-3, as released
+    /// programs do: with eight conflicting tasks, weights may still be off by some hundredths.
+    FrankWolfe,
+}
+
 /// Hyper-parameters of [`Mgda`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +50,8 @@ pub enum MgdaNormalisation {
 pub struct MgdaConfig {
     /// What each gradient is divided by.
     pub normalisation: MgdaNormalisation,
+    /// How the shortest vector is found.
+    pub solver: MgdaSolver,
 }
 
 impl MgdaConfig {
@@ -48,18 +62,27 @@ impl MgdaConfig {
         self
     }
 
+    /// Sets how the shortest vector is found.
+    #[must_use]
+    pub fn solver(mut self, solver: MgdaSolver) -> Self {
+        self.solver = solver;
+        self
+    }
+
     /// Builds the balancer.
     ///
     /// # Errors
     ///
     /// None today.
     pub fn build(self) -> Result<Mgda> {
-        Ok(Mgda { config: self })
+        Ok(Mgda { config: self, warned: false })
     }
 }
 
-/// The shortest vector in the convex hull of the (normalised) gradients, exactly. It is a descent direction of every task,
-/// and zero only where no direction is: ⟨v, g_k⟩ ≥ ‖v‖² for all k. A task whose gradient is zero makes it zero.
+/// The shortest vector in the convex hull of the (normalised) gradients. It is a descent direction of every task, and zero
+/// only where no direction is: ⟨v, g_k⟩ ≥ ‖v‖² for all k. A task whose gradient is zero makes it zero; that is logged once.
+///
+/// The heads get their own gradients.
 ///
 /// ```
 /// use mtl_core::{Seed, balancing::{Gram, GramBalancer, MgdaConfig, StepCtx}};
@@ -73,6 +96,8 @@ impl MgdaConfig {
 #[derive(Debug)]
 pub struct Mgda {
     config: MgdaConfig,
+    /// Whether a zero gradient was reported.
+    warned: bool,
 }
 
 impl Stateful for Mgda {}
@@ -99,7 +124,49 @@ impl GramBalancer for Mgda {
             ));
         }
         let scaled: Vec<f64> = divisors.iter().map(|d| 1.0 / d).collect();
-        let found = solve::min_norm(&gram.scaled(&scaled))?;
-        Ok(found.weights.iter().zip(&scaled).map(|(w, s)| w * s).collect())
+        if !self.warned
+            && let Some(task) = (0..gram.tasks()).find(|&k| gram.norm(k) == 0.0)
+            && gram.tasks() > 1
+        {
+            self.warned = true;
+            tracing::warn!(
+                step = ctx.step,
+                task,
+                "the gradient of this task is zero: MGDA gives it all the weight, and the shared parameters do not move"
+            );
+        }
+        let rows = gram.scaled(&scaled);
+        let found = match self.config.solver {
+            _ if gram.tasks() == 1 => vec![1.0],
+            MgdaSolver::Exact => solve::min_norm(&rows)?.weights,
+            MgdaSolver::FrankWolfe => frank_wolfe(&Gram::from_rows(&rows)?),
+        };
+        Ok(found.iter().zip(&scaled).map(|(w, s)| w * s).collect())
     }
+}
+
+/// Steps towards the task that the combination serves least, each as long as is best on its line.
+fn frank_wolfe(gram: &Gram) -> Vec<f64> {
+    let tasks = gram.tasks();
+    let mut weights = vec![1.0 / tasks as f64; tasks];
+    for _ in 0..100 {
+        let products = gram.times(&weights);
+        let least = products.iter().copied().zip(0..).min_by(|(a, _), (b, _)| a.total_cmp(b));
+        let Some((towards, vertex)) = least else { break };
+        let squared: f64 = products.iter().zip(&weights).map(|(p, w)| p * w).sum();
+        let corner = gram.get(vertex, vertex);
+        let step = if corner <= towards {
+            1.0
+        } else if squared <= towards {
+            0.0
+        } else {
+            (squared - towards) / (squared + corner - 2.0 * towards)
+        };
+        weights.iter_mut().for_each(|w| *w *= 1.0 - step);
+        weights.iter_mut().skip(vertex).take(1).for_each(|w| *w += step);
+        if step < 1e-3 {
+            break;
+        }
+    }
+    weights
 }

@@ -1,6 +1,6 @@
 //! Nash-MTL: Navon et al., *Multi-Task Learning as a Bargaining Game*, ICML 2022, arXiv 2202.01017.
-use super::{Balancer, Gram, GramBalancer, HeadGrad, Stateful, StepCtx, fairgrad::bargain};
-use crate::{Error, Result, registry};
+use super::{Balancer, Gram, GramBalancer, HeadGrad, Stateful, StepCtx, fairgrad::bargain, memory};
+use crate::{Error, Result, StateDict, registry};
 use serde::{Deserialize, Serialize};
 
 pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
@@ -22,11 +22,13 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
 pub struct NashMtlConfig {
     /// Largest length of the direction, which otherwise is √tasks; 0 for no limit.
     pub max_norm: f64,
+    /// Steps between two bargains; in those between, the last α is used again. At least 1.
+    pub update_weights_every: u64,
 }
 
 impl Default for NashMtlConfig {
     fn default() -> Self {
-        Self { max_norm: 1.0 }
+        Self { max_norm: 1.0, update_weights_every: 1 }
     }
 }
 
@@ -35,6 +37,13 @@ impl NashMtlConfig {
     #[must_use]
     pub fn max_norm(mut self, max_norm: f64) -> Self {
         self.max_norm = max_norm;
+        self
+    }
+
+    /// Sets the number of steps between two bargains.
+    #[must_use]
+    pub fn update_weights_every(mut self, steps: u64) -> Self {
+        self.update_weights_every = steps;
         self
     }
 
@@ -47,7 +56,10 @@ impl NashMtlConfig {
         if !(self.max_norm >= 0.0 && self.max_norm.is_finite()) {
             return Err(Error::config("max_norm", "at least 0 and finite", self.max_norm));
         }
-        Ok(NashMtl { config: self })
+        if self.update_weights_every == 0 {
+            return Err(Error::config("update_weights_every", "at least 1", 0));
+        }
+        Ok(NashMtl { config: self, alpha: Vec::new() })
     }
 }
 
@@ -56,7 +68,7 @@ impl NashMtlConfig {
 ///
 /// The released program lets a convex solver fail silently and then weighs all tasks 1; here the equations are solved by
 /// Newton's method to rounding, or the step fails. At a Pareto-stationary point, where they have no solution, the diagonal is
-/// raised by 1e-8 of itself, with a warning in the log.
+/// raised by 1e-8 of itself, with a warning in the log. The heads get their gradients times α.
 ///
 /// ```
 /// use mtl_core::{Seed, balancing::{Gram, GramBalancer, NashMtlConfig, StepCtx}};
@@ -72,16 +84,36 @@ impl NashMtlConfig {
 #[derive(Debug)]
 pub struct NashMtl {
     config: NashMtlConfig,
+    /// Of the last bargain, where it is to be used again.
+    alpha: Vec<f64>,
 }
 
-impl Stateful for NashMtl {}
+impl Stateful for NashMtl {
+    fn state(&self) -> StateDict {
+        memory::save(&[("alpha", &self.alpha)])
+    }
+
+    fn load_state(&mut self, state: &StateDict) -> Result<()> {
+        [self.alpha] = memory::load("nash_mtl", state, [memory::Slot::Tasks("alpha")])?;
+        Ok(())
+    }
+}
 
 impl GramBalancer for NashMtl {
     fn weights(&mut self, gram: &Gram, ctx: &mut StepCtx<'_>) -> Result<Vec<f64>> {
         if gram.tasks() == 1 {
             return Ok(vec![1.0]);
         }
-        let mut alpha = bargain(gram, 1.0, ctx.step)?;
+        let every = self.config.update_weights_every;
+        let mut alpha = if self.alpha.is_empty() || ctx.step.is_multiple_of(every) {
+            bargain(gram, 1.0, ctx.step)?
+        } else {
+            std::mem::take(&mut self.alpha)
+        };
+        memory::same_tasks("alpha", gram.tasks(), alpha.len())?;
+        if every > 1 {
+            self.alpha.clone_from(&alpha);
+        }
         let norm = gram.times(&alpha).iter().zip(&alpha).map(|(v, a)| v * a).sum::<f64>().max(0.0).sqrt();
         if self.config.max_norm > 0.0 && norm > self.config.max_norm {
             alpha.iter_mut().for_each(|a| *a *= self.config.max_norm / norm);
@@ -91,5 +123,32 @@ impl GramBalancer for NashMtl {
 
     fn head_grad(&self) -> HeadGrad {
         HeadGrad::Weighted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+
+    #[test]
+    fn between_bargains_the_last_weights_are_used_again_also_by_a_restored_balancer() {
+        let config = NashMtlConfig::default().max_norm(0.0).update_weights_every(2);
+        let diagonal = |a: f64, b: f64| Gram::from_rows(&[vec![a, 0.0], vec![0.0, b]]).unwrap();
+        let weights = |nash: &mut NashMtl, gram: &Gram, step| {
+            let mut rng = Seed(0).stream("test", 0);
+            nash.weights(gram, &mut StepCtx { losses: &[1.0, 1.0], step, rng: &mut rng }).unwrap()
+        };
+        let mut nash = config.clone().build().unwrap();
+        let first = weights(&mut nash, &diagonal(1.0, 4.0), 0);
+        assert!((first[0] - 1.0).abs() < 1e-9 && (first[1] - 0.5).abs() < 1e-9);
+        let mut restored = config.build().unwrap();
+        restored.load_state(&nash.state()).unwrap();
+        for nash in [&mut nash, &mut restored] {
+            assert_eq!(weights(nash, &diagonal(4.0, 1.0), 1), first);
+            assert!(weights(nash, &diagonal(4.0, 1.0), 2)[0] < 0.6);
+        }
+        let err = NashMtlConfig::default().update_weights_every(0).build().unwrap_err();
+        insta::assert_snapshot!(err, @"`update_weights_every` must be at least 1, but is 0");
     }
 }
