@@ -68,6 +68,8 @@ pub mod params;
 pub mod record;
 pub mod registry;
 pub mod rng;
+#[cfg(feature = "torch")]
+pub mod slimmable;
 pub mod solve;
 #[cfg(feature = "torch")]
 pub mod source;

@@ -4,6 +4,7 @@
 use super::{Param, ParamSource};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
+use tch::Tensor;
 
 /// A source that hands out the leading corner of the tensors it was given a size for, without copying.
 ///
@@ -52,11 +53,19 @@ impl<S: ParamSource> ParamSource for Slice<S> {
             return self.base.find(name);
         };
         let narrow =
-            |t, (dim, size): (usize, &i64)| -> tch::Tensor { tch::Tensor::narrow(&t, dim as i64, 0, *size) };
+            |t, (dim, size): (usize, &i64)| -> Tensor { Tensor::narrow(&t, dim as i64, 0, *size) };
         Ok(Some(Param::Owned(sizes.iter().enumerate().fold(param.into_tensor(), narrow))))
     }
 
     fn names(&self) -> Vec<String> {
         self.base.names()
+    }
+
+    fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        if !self.sizes.contains_key(&weight) && !self.sizes.contains_key(&bias) {
+            return self.base.linear(name, x); // The base may have a cheaper way than through the weight.
+        }
+        super::linear(name, x, &*self.param(&weight)?, self.find(&bias)?.as_deref())
     }
 }
