@@ -46,7 +46,8 @@ pub(super) fn best(
             // Of two parents the better one, as they are sorted.
             let at = rng.random_range(0..parents.len()).min(rng.random_range(0..parents.len()));
             let mut encoder = parents.get(at).map(|p| p.widths.encoder.clone()).unwrap_or_default();
-            let (stage, ratio) = (rng.random_range(0..stages.max(1)), rng.random_range(0..ratios.len().max(1)));
+            let (stage, ratio) =
+                (rng.random_range(0..stages.max(1)), rng.random_range(0..ratios.len().max(1)));
             if let (Some(slot), Some(ratio)) = (encoder.get_mut(stage), ratios.get(ratio)) {
                 *slot = *ratio;
             }

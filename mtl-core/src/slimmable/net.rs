@@ -303,7 +303,11 @@ impl SlimmableNet {
         let [encoder, decoders] = parts.map(|(kind, ratios, count, what)| {
             if ratios.len() != count {
                 let must = format!("one ratio for each of {count} {what}");
-                return Err(Error::config(format!("widths.{kind}"), must, format!("{} ratios", ratios.len())));
+                return Err(Error::config(
+                    format!("widths.{kind}"),
+                    must,
+                    format!("{} ratios", ratios.len()),
+                ));
             }
             let find = |(i, ratio): (usize, &WidthRatio)| {
                 self.config.widths.iter().position(|w| w == ratio).ok_or_else(|| {
@@ -395,7 +399,11 @@ struct Indices {
 }
 
 /// Active input channels of each layer of a part behind one at `before`; whole where there is none.
-fn chain(layers: &[Layer], before: Option<WidthRatio>, width: WidthRatio) -> impl Iterator<Item = (&Layer, i64)> {
+fn chain(
+    layers: &[Layer],
+    before: Option<WidthRatio>,
+    width: WidthRatio,
+) -> impl Iterator<Item = (&Layer, i64)> {
     layers.iter().enumerate().map(move |(i, layer)| {
         let before = if i == 0 { before } else { Some(width) };
         (layer, before.map_or(layer.inputs, |w| w.channels(layer.inputs)))
@@ -478,7 +486,9 @@ impl Stage {
 impl Decoder {
     fn build(task: &TaskSpec, hidden: &[i64], flow: Flow) -> Result<Self> {
         let patches = match task.kind {
-            TaskKind::Classification { .. } | TaskKind::MultiLabel { .. } | TaskKind::Regression { .. } => None,
+            TaskKind::Classification { .. } | TaskKind::MultiLabel { .. } | TaskKind::Regression { .. } => {
+                None
+            }
             TaskKind::DenseClassification { height, width, .. }
             | TaskKind::DenseRegression { height, width, .. } => {
                 Some(Patches::new(task, flow.map, height, width)?)
@@ -489,7 +499,11 @@ impl Decoder {
             }
         };
         if task.outputs() < 1 {
-            return Err(Error::config(format!("outputs of task `{}`", task.name), "at least 1", task.outputs()));
+            return Err(Error::config(
+                format!("outputs of task `{}`", task.name),
+                "at least 1",
+                task.outputs(),
+            ));
         }
         if hidden.iter().any(|size| *size < 1) {
             let field = format!("decoder of task `{}`", task.name);
@@ -509,7 +523,13 @@ impl Decoder {
         Ok(Self { layers, patches })
     }
 
-    fn forward(&self, params: &dyn ParamSource, features: &Tensor, style: Style, index: usize) -> Result<Tensor> {
+    fn forward(
+        &self,
+        params: &dyn ParamSource,
+        features: &Tensor,
+        style: Style,
+        index: usize,
+    ) -> Result<Tensor> {
         let map = features.dim() == 4;
         let mut x = match self.patches {
             None if map => features.mean_dim([2i64, 3].as_slice(), false, None),
@@ -536,11 +556,7 @@ impl Patches {
             let must = format!("a multiple of the encoder's {rows} × {columns} positions");
             return Err(Error::config(field, must, format!("{height} × {width}")));
         }
-        Ok(Self {
-            outputs: task.outputs(),
-            grid: (rows, columns),
-            size: (height / rows, width / columns),
-        })
+        Ok(Self { outputs: task.outputs(), grid: (rows, columns), size: (height / rows, width / columns) })
     }
 }
 
@@ -575,7 +591,8 @@ impl MultiTaskModel for SlimmableNet {
     fn cost(&self, task: usize) -> Cost {
         let full = self.full();
         let Some(decoder) = self.decoders.get(task) else { return Cost::default() };
-        let macs = self.encoder_macs(&full.encoder) + self.decoder_macs(task, WidthRatio::FULL, WidthRatio::FULL);
+        let macs =
+            self.encoder_macs(&full.encoder) + self.decoder_macs(task, WidthRatio::FULL, WidthRatio::FULL);
         let layers = self.stages.iter().flat_map(|stage| &stage.layers).chain(&decoder.layers);
         let normed = self.config.norm != SlimNorm::None;
         let affine = |layer: &Layer| if normed && !layer.fixed { 2 * layer.outputs as u64 } else { 0 };

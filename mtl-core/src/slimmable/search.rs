@@ -294,7 +294,11 @@ impl Scorer<'_, '_> {
         let tasks = self.net.tasks();
         if scores.len() != tasks.len() {
             let must = format!("one number for each of {} tasks", tasks.len());
-            return Err(Error::config(format!("score at {widths}"), must, format!("{} numbers", scores.len())));
+            return Err(Error::config(
+                format!("score at {widths}"),
+                must,
+                format!("{} numbers", scores.len()),
+            ));
         }
         match scores.iter().zip(tasks).find(|(score, _)| !score.is_finite()) {
             Some((score, task)) => {

@@ -335,8 +335,7 @@ impl Learner for SlimmableTrainer {
         let mut report = vec![0.0; batches.len()];
         let mut teachers = Vec::with_capacity(groups.len());
         for group in &groups {
-            let (losses, features) =
-                self.accumulate(group, (batches, step), &full, None, &mut direction)?;
+            let (losses, features) = self.accumulate(group, (batches, step), &full, None, &mut direction)?;
             for (&i, loss) in group.batches.iter().zip(losses) {
                 if let Some(slot) = report.get_mut(i) {
                     *slot = loss;
@@ -400,7 +399,10 @@ fn group(batches: &[Batch], tasks: usize) -> Result<Vec<Group<'_>>> {
         return Err(Error::config("batches", "at least one", "empty"));
     }
     let same = |a: &Tensor, b: &Tensor| {
-        a.data_ptr() == b.data_ptr() && a.size() == b.size() && a.stride() == b.stride() && a.kind() == b.kind()
+        a.data_ptr() == b.data_ptr()
+            && a.size() == b.size()
+            && a.stride() == b.stride()
+            && a.kind() == b.kind()
     };
     let mut groups: Vec<Group<'_>> = Vec::new();
     for (i, batch) in batches.iter().enumerate() {

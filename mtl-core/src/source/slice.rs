@@ -8,6 +8,9 @@ use tch::Tensor;
 
 /// A source that hands out the leading corner of the tensors it was given a size for, without copying.
 ///
+/// Only a linear map packs its weight for the product, where columns were cut off: so its output has the bits of a
+/// network of that size.
+///
 /// ```
 /// use mtl_core::{ParamSource, StateDict, source::Slice};
 /// use tch::Tensor;
@@ -52,8 +55,7 @@ impl<S: ParamSource> ParamSource for Slice<S> {
         let (Some(param), Some(sizes)) = (self.base.find(name)?, self.sizes.get(name)) else {
             return self.base.find(name);
         };
-        let narrow =
-            |t, (dim, size): (usize, &i64)| -> Tensor { Tensor::narrow(&t, dim as i64, 0, *size) };
+        let narrow = |t, (dim, size): (usize, &i64)| -> Tensor { Tensor::narrow(&t, dim as i64, 0, *size) };
         Ok(Some(Param::Owned(sizes.iter().enumerate().fold(param.into_tensor(), narrow))))
     }
 
@@ -66,6 +68,7 @@ impl<S: ParamSource> ParamSource for Slice<S> {
         if !self.sizes.contains_key(&weight) && !self.sizes.contains_key(&bias) {
             return self.base.linear(name, x); // The base may have a cheaper way than through the weight.
         }
-        super::linear(name, x, &*self.param(&weight)?, self.find(&bias)?.as_deref())
+        // Packed for the product: BLAS rounds differently at another row stride, and a cut network must give these bits.
+        super::linear(name, x, &self.param(&weight)?.contiguous(), self.find(&bias)?.as_deref())
     }
 }
