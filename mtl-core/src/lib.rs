@@ -43,6 +43,7 @@ assert_eq!((classes[0].as_ref().unwrap(), classes[1].as_ref().unwrap()), (&1, &0
 )]
 #![cfg_attr(not(feature = "torch"), doc = "", doc = "[`StateDict`]: crate", doc = "[`ParamSource`]: crate")]
 
+pub mod analysis;
 #[cfg(feature = "torch")]
 pub mod balancing;
 #[cfg(feature = "torch")]

@@ -11,11 +11,14 @@
 mod config;
 mod distil;
 mod evolve;
+mod extract;
 mod layer;
 mod net;
+mod parts;
 mod search;
 mod tables;
 mod trainer;
+mod trainer_config;
 mod width;
 
 pub use config::{SlimInput, SlimNorm, SlimStage, SlimmableConfig};
@@ -23,5 +26,6 @@ pub use distil::{CiKd, DistilAt};
 pub use net::{SlimOutput, SlimmableNet};
 pub use search::{Calibration, EncoderRule, SearchConfig, UserConstraint, WidthChoice, search};
 pub use tables::{AccuracyRow, AccuracyTable, CostTable, cost_table};
-pub use trainer::{SlimmableTrainer, SlimmableTrainerConfig};
+pub use trainer::SlimmableTrainer;
+pub use trainer_config::SlimmableTrainerConfig;
 pub use width::{WidthConfig, WidthRatio};

@@ -1,11 +1,12 @@
 //! The network: a shared encoder and a decoder per task, run and cut at any width.
 use super::{
-    SlimInput, SlimNorm, SlimStage, SlimmableConfig, WidthConfig, WidthRatio,
-    layer::{Layer, Op, Style},
+    SlimInput, SlimNorm, SlimmableConfig, WidthConfig, WidthRatio,
+    layer::{Layer, Style},
+    parts::{Decoder, Flow, Stage, chain_macs, chain_sizes},
 };
 use crate::{
-    Context, Cost, Error, Input, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict, TaskKind,
-    TaskSpec, check, no_grad, source::Slice,
+    Context, Cost, Error, Input, Model, MultiTaskModel, ParamSource, Result, Seed, StateDict, TaskSpec,
+    check, source::Slice,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
@@ -50,37 +51,10 @@ pub struct SlimOutput {
 /// ```
 #[derive(Debug, Clone)]
 pub struct SlimmableNet {
-    config: SlimmableConfig,
-    tasks: Vec<TaskSpec>,
+    pub(super) config: SlimmableConfig,
+    pub(super) tasks: Vec<TaskSpec>,
     stages: Vec<Stage>,
-    decoders: Vec<Decoder>,
-}
-
-#[derive(Debug, Clone)]
-struct Stage {
-    layers: Vec<Layer>,
-    pool: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Decoder {
-    layers: Vec<Layer>,
-    patches: Option<Patches>,
-}
-
-/// How patches tile the output map of a dense task.
-#[derive(Debug, Clone, Copy)]
-struct Patches {
-    outputs: i64,
-    grid: (i64, i64),
-    size: (i64, i64),
-}
-
-/// Channels and, for a map, rows and columns on the way through the network at full width.
-#[derive(Debug, Clone, Copy)]
-struct Flow {
-    channels: i64,
-    map: Option<(i64, i64)>,
+    pub(super) decoders: Vec<Decoder>,
 }
 
 impl SlimmableNet {
@@ -238,46 +212,6 @@ impl SlimmableNet {
         self.decoders.get(task).map_or(0, |decoder| chain_macs(&decoder.layers, last, width))
     }
 
-    /// The network at `widths` alone: an ordinary model of that size and copies of the parameters that it needs, with
-    /// the same outputs to the last bit.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] for widths that the network does not have, [`Error::Unknown`] and [`Error::Shape`] for
-    /// parameters that do not fit it.
-    pub fn extract(&self, params: &dyn ParamSource, widths: &WidthConfig) -> Result<(Self, StateDict)> {
-        let (indices, sliced) = self.slice(params, widths)?;
-        let mut config = self.config.clone();
-        config.widths = vec![WidthRatio::FULL];
-        for (stage, width) in config.stages.iter_mut().zip(&widths.encoder) {
-            match stage {
-                SlimStage::Dense { units: channels, .. } | SlimStage::Conv { channels, .. } => {
-                    *channels = width.channels(*channels);
-                }
-            }
-        }
-        let hidden = |(decoder, width): (&Decoder, &WidthRatio)| -> Vec<i64> {
-            decoder.layers.iter().filter(|layer| !layer.fixed).map(|layer| layer.active(*width)).collect()
-        };
-        let hidden = self.decoders.iter().zip(&widths.decoders).map(hidden);
-        config.decoders = self.tasks.iter().map(|task| task.name.clone()).zip(hidden).collect();
-        let mut cut = StateDict::new();
-        let mut copy = |from: String, to: String| -> Result<()> {
-            let tensor = sliced.param(&from)?;
-            cut.insert(to, no_grad(|| tensor.detach().contiguous().copy()));
-            Ok(())
-        };
-        for (layer, index) in self.indexed(&indices) {
-            for part in ["weight", "bias"] {
-                copy(format!("{}.{part}", layer.name), format!("{}.{part}", layer.name))?;
-                if self.config.norm != SlimNorm::None && !layer.fixed {
-                    copy(format!("{}.{part}", layer.norm(index)), format!("{}.{part}", layer.norm(0)))?;
-                }
-            }
-        }
-        Ok((Self::build(config, self.tasks.clone())?, cut))
-    }
-
     fn style(&self) -> Style {
         Style { norm: self.config.norm, activation: self.config.activation }
     }
@@ -288,7 +222,7 @@ impl SlimmableNet {
     }
 
     /// Every layer with the index of its ratio.
-    fn indexed<'a>(&'a self, indices: &'a Indices) -> impl Iterator<Item = (&'a Layer, usize)> {
+    pub(super) fn indexed<'a>(&'a self, indices: &'a Indices) -> impl Iterator<Item = (&'a Layer, usize)> {
         let stages = self.stages.iter().map(|stage| &stage.layers).zip(&indices.encoder);
         let decoders = self.decoders.iter().map(|decoder| &decoder.layers).zip(&indices.decoders);
         stages.chain(decoders).flat_map(|(layers, &index)| layers.iter().map(move |layer| (layer, index)))
@@ -321,7 +255,7 @@ impl SlimmableNet {
     }
 
     /// Views of `params` at `widths`.
-    fn slice<'a>(
+    pub(super) fn slice<'a>(
         &self,
         params: &'a dyn ParamSource,
         widths: &WidthConfig,
@@ -393,34 +327,9 @@ impl SlimmableNet {
 
 /// Position of each part's ratio in the configuration.
 #[derive(Debug)]
-struct Indices {
-    encoder: Vec<usize>,
-    decoders: Vec<usize>,
-}
-
-/// Active input channels of each layer of a part behind one at `before`; whole where there is none.
-fn chain(
-    layers: &[Layer],
-    before: Option<WidthRatio>,
-    width: WidthRatio,
-) -> impl Iterator<Item = (&Layer, i64)> {
-    layers.iter().enumerate().map(move |(i, layer)| {
-        let before = if i == 0 { before } else { Some(width) };
-        (layer, before.map_or(layer.inputs, |w| w.channels(layer.inputs)))
-    })
-}
-
-fn chain_macs(layers: &[Layer], before: WidthRatio, width: WidthRatio) -> u64 {
-    chain(layers, Some(before), width).map(|(layer, inputs)| layer.macs(inputs, width)).sum()
-}
-
-fn chain_sizes(
-    layers: &[Layer],
-    before: Option<WidthRatio>,
-    width: WidthRatio,
-    into: &mut BTreeMap<String, Vec<i64>>,
-) {
-    chain(layers, before, width).for_each(|(layer, inputs)| layer.slice(inputs, width, into));
+pub(super) struct Indices {
+    pub(super) encoder: Vec<usize>,
+    pub(super) decoders: Vec<usize>,
 }
 
 fn check_tasks(config: &SlimmableConfig, tasks: &[TaskSpec]) -> Result<()> {
@@ -435,128 +344,6 @@ fn check_tasks(config: &SlimmableConfig, tasks: &[TaskSpec]) -> Result<()> {
     match config.decoders.keys().find(|name| !known().any(|task| task == *name)) {
         Some(name) => Err(Error::unknown("task", name, known())),
         None => Ok(()),
-    }
-}
-
-impl Stage {
-    fn build(i: usize, stage: SlimStage, flow: &mut Flow) -> Result<Self> {
-        let field = |name: &str| format!("stages[{i}].{name}");
-        let (outputs, count) = match stage {
-            SlimStage::Dense { units, layers } => (units, layers),
-            SlimStage::Conv { channels, layers, .. } => (channels, layers),
-        };
-        if outputs < 1 || count < 1 {
-            let value = format!("{outputs} channels in {count} layers");
-            return Err(Error::config(format!("stages[{i}]"), "at least one channel in one layer", value));
-        }
-        let mut layers = Vec::with_capacity(count);
-        for j in 0..count {
-            let op = match (stage, flow.map) {
-                (SlimStage::Dense { .. }, map) => {
-                    flow.map = None;
-                    Op::Dense { positions: map.map_or(1, |(h, w)| h * w) }
-                }
-                (SlimStage::Conv { kernel, .. }, Some(_)) if kernel >= 1 && kernel % 2 == 1 => {
-                    Op::Conv { kernel }
-                }
-                (SlimStage::Conv { kernel, .. }, Some(_)) => {
-                    return Err(Error::config(field("kernel"), "odd and at least 1", kernel));
-                }
-                (SlimStage::Conv { .. }, None) => {
-                    let must = "behind an image or another convolution";
-                    return Err(Error::config(format!("stages[{i}]"), must, "a convolution of a vector"));
-                }
-            };
-            let area = flow.map.map_or(1, |(h, w)| h * w);
-            let name = format!("stages.{i}.{j}");
-            layers.push(Layer { name, op, inputs: flow.channels, outputs, area, fixed: false });
-            flow.channels = outputs;
-        }
-        let pool = matches!(stage, SlimStage::Conv { pool: true, .. });
-        if let (true, Some((h, w))) = (pool, flow.map) {
-            if h < 2 || w < 2 {
-                return Err(Error::config(field("pool"), "false for a map this small", format!("{h} × {w}")));
-            }
-            flow.map = Some((h / 2, w / 2));
-        }
-        Ok(Self { layers, pool })
-    }
-}
-
-impl Decoder {
-    fn build(task: &TaskSpec, hidden: &[i64], flow: Flow) -> Result<Self> {
-        let patches = match task.kind {
-            TaskKind::Classification { .. } | TaskKind::MultiLabel { .. } | TaskKind::Regression { .. } => {
-                None
-            }
-            TaskKind::DenseClassification { height, width, .. }
-            | TaskKind::DenseRegression { height, width, .. } => {
-                Some(Patches::new(task, flow.map, height, width)?)
-            }
-            ref other => {
-                let field = format!("kind of task `{}`", task.name);
-                return Err(Error::config(field, "one that a decoder can answer", format!("{other:?}")));
-            }
-        };
-        if task.outputs() < 1 {
-            return Err(Error::config(
-                format!("outputs of task `{}`", task.name),
-                "at least 1",
-                task.outputs(),
-            ));
-        }
-        if hidden.iter().any(|size| *size < 1) {
-            let field = format!("decoder of task `{}`", task.name);
-            return Err(Error::config(field, "layers of at least 1", format!("{hidden:?}")));
-        }
-        let op = |kernel| patches.map_or(Op::Dense { positions: 1 }, |_| Op::Conv { kernel });
-        let area = patches.map_or(1, |p| p.grid.0 * p.grid.1);
-        let (mut layers, mut inputs) = (Vec::with_capacity(hidden.len() + 1), flow.channels);
-        for (j, &outputs) in hidden.iter().enumerate() {
-            let name = format!("decoders.{}.{j}", task.name);
-            layers.push(Layer { name, op: op(3), inputs, outputs, area, fixed: false });
-            inputs = outputs;
-        }
-        let outputs = task.outputs() * patches.map_or(1, |p| p.size.0 * p.size.1);
-        let name = format!("decoders.{}.out", task.name);
-        layers.push(Layer { name, op: op(1), inputs, outputs, area, fixed: true });
-        Ok(Self { layers, patches })
-    }
-
-    fn forward(
-        &self,
-        params: &dyn ParamSource,
-        features: &Tensor,
-        style: Style,
-        index: usize,
-    ) -> Result<Tensor> {
-        let map = features.dim() == 4;
-        let mut x = match self.patches {
-            None if map => features.mean_dim([2i64, 3].as_slice(), false, None),
-            _ => features.shallow_clone(),
-        };
-        for layer in &self.layers {
-            x = layer.forward(params, &x, style, index)?;
-        }
-        let Some(Patches { outputs, grid: (rows, columns), size: (height, width) }) = self.patches else {
-            return Ok(x);
-        };
-        let tiles = x.view([-1, outputs, height, width, rows, columns]);
-        Ok(tiles.permute([0, 1, 4, 2, 5, 3]).reshape([-1, outputs, rows * height, columns * width]))
-    }
-}
-
-impl Patches {
-    fn new(task: &TaskSpec, map: Option<(i64, i64)>, height: i64, width: i64) -> Result<Self> {
-        let field = format!("map of task `{}`", task.name);
-        let Some((rows, columns)) = map else {
-            return Err(Error::config(field, "absent with an encoder that ends in linear maps", "present"));
-        };
-        if height < rows || width < columns || height % rows != 0 || width % columns != 0 {
-            let must = format!("a multiple of the encoder's {rows} × {columns} positions");
-            return Err(Error::config(field, must, format!("{height} × {width}")));
-        }
-        Ok(Self { outputs: task.outputs(), grid: (rows, columns), size: (height / rows, width / columns) })
     }
 }
 
