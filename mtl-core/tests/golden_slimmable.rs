@@ -336,7 +336,7 @@ fn preference(parts: [u32; 3]) -> Vec<f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn raising_a_preference_never_narrows_its_decoder(

@@ -101,7 +101,7 @@ impl ExpertCounts {
         let n = self.experts;
         let (name, row) = self.row(task)?;
         let field = || format!("gates of task `{name}`");
-        if gates.len() % n != 0 {
+        if !gates.len().is_multiple_of(n) {
             let value = format!("{} numbers", gates.len());
             return Err(Error::config(field(), format!("rows of {n} experts"), value));
         }
@@ -152,7 +152,7 @@ impl ExpertCounts {
             return Err(Error::config("threshold of expert usage", "at least 0 and below 1", threshold));
         }
         let totals: Vec<f64> = self.counts.iter().map(|row| row.iter().sum()).collect();
-        if let Some((name, total)) = self.tasks.iter().zip(&totals).find(|(_, total)| !(**total > 0.0)) {
+        if let Some((name, total)) = self.tasks.iter().zip(&totals).find(|(_, total)| **total <= 0.0) {
             return Err(Error::config(format!("load of task `{name}` for expert usage"), "positive", total));
         }
         let shares = |(row, total): (&Vec<f64>, &f64)| row.iter().map(|n| n / total).collect();
@@ -236,8 +236,8 @@ mod tests {
     fn mutual_information_is_that_of_the_joint_table() {
         // Joint table of counts [[3, 1], [0, 4]] / 8.
         let counts = counts(&[&[3.0, 1.0], &[0.0, 4.0]]);
-        let joint = [(3.0, 4.0, 3.0), (1.0, 4.0, 5.0), (4.0, 4.0, 5.0)]; // cell, row, column
-        let wanted: f64 = joint.iter().map(|(n, r, c)| n / 8.0 * (n * 8.0 / (r * c) as f64).ln()).sum();
+        let joint = [(3.0f64, 4.0, 3.0), (1.0, 4.0, 5.0), (4.0, 4.0, 5.0)]; // cell, row, column
+        let wanted: f64 = joint.iter().map(|(n, r, c)| n / 8.0 * (n * 8.0 / (r * c)).ln()).sum();
         let usage = counts.usage(0.0, TaskPrior::Counts).unwrap();
         assert!((usage.mutual_information - wanted).abs() < 1e-12);
         assert_eq!(usage.overlap[0][1], 0.5);

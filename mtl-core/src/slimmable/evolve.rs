@@ -2,7 +2,7 @@
 use super::{SearchConfig, SlimmableNet, WidthRatio, search::Candidate};
 use crate::Result;
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// What an encoder is worth; none where it does not fit the budget or was not measured.
 type Evaluate<'a> = dyn FnMut(&[WidthRatio]) -> Result<Option<Candidate>> + 'a;
@@ -25,15 +25,13 @@ pub(super) fn best(
         let count = count.unwrap_or(0);
         return best_of((0..count).map(|index| nth(ratios, stages, index)), evaluate);
     }
-    let mut known: BTreeMap<Vec<WidthRatio>, Option<Candidate>> = BTreeMap::new();
+    let mut known: BTreeSet<Vec<WidthRatio>> = BTreeSet::new();
     let mut generation: Vec<Vec<WidthRatio>> = uniform().chain(anchor.map(<[_]>::to_vec)).collect();
     let mut parents: Vec<Candidate> = Vec::new();
     for index in 0..=config.generations {
         for encoder in generation {
-            if !known.contains_key(&encoder) {
-                let candidate = evaluate(&encoder)?;
-                parents.extend(candidate.clone());
-                known.insert(encoder, candidate);
+            if known.insert(encoder.clone()) {
+                parents.extend(evaluate(&encoder)?);
             }
         }
         parents.sort_by(Candidate::order);

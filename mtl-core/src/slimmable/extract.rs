@@ -8,7 +8,7 @@ impl SlimmableNet {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for widths that the network does not have, [`Error::Unknown`] and [`Error::Shape`] for
+    /// [`Error::Config`](crate::Error::Config) for widths that the network does not have, [`Error::Unknown`](crate::Error::Unknown) and [`Error::Shape`](crate::Error::Shape) for
     /// parameters that do not fit it.
     pub fn extract(&self, params: &dyn ParamSource, widths: &WidthConfig) -> Result<(Self, StateDict)> {
         let (indices, sliced) = self.slice(params, widths)?;
