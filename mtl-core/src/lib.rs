@@ -43,6 +43,7 @@ assert_eq!((classes[0].as_ref().unwrap(), classes[1].as_ref().unwrap()), (&1, &0
 )]
 #![cfg_attr(not(feature = "torch"), doc = "", doc = "[`StateDict`]: crate", doc = "[`ParamSource`]: crate")]
 
+pub mod analysis;
 #[cfg(feature = "torch")]
 pub mod architectures;
 #[cfg(feature = "torch")]
@@ -70,6 +71,8 @@ pub mod params;
 pub mod record;
 pub mod registry;
 pub mod rng;
+#[cfg(feature = "torch")]
+pub mod slimmable;
 pub mod solve;
 #[cfg(feature = "torch")]
 pub mod source;

@@ -4,8 +4,12 @@
 use super::{Param, ParamSource};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
+use tch::Tensor;
 
 /// A source that hands out the leading corner of the tensors it was given a size for, without copying.
+///
+/// Only a linear map packs its weight for the product, where columns were cut off: so its output has the bits of a
+/// network of that size.
 ///
 /// ```
 /// use mtl_core::{ParamSource, StateDict, source::Slice};
@@ -51,12 +55,20 @@ impl<S: ParamSource> ParamSource for Slice<S> {
         let (Some(param), Some(sizes)) = (self.base.find(name)?, self.sizes.get(name)) else {
             return self.base.find(name);
         };
-        let narrow =
-            |t, (dim, size): (usize, &i64)| -> tch::Tensor { tch::Tensor::narrow(&t, dim as i64, 0, *size) };
+        let narrow = |t, (dim, size): (usize, &i64)| -> Tensor { Tensor::narrow(&t, dim as i64, 0, *size) };
         Ok(Some(Param::Owned(sizes.iter().enumerate().fold(param.into_tensor(), narrow))))
     }
 
     fn names(&self) -> Vec<String> {
         self.base.names()
+    }
+
+    fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        if !self.sizes.contains_key(&weight) && !self.sizes.contains_key(&bias) {
+            return self.base.linear(name, x); // The base may have a cheaper way than through the weight.
+        }
+        // Packed for the product: BLAS rounds differently at another row stride, and a cut network must give these bits.
+        super::linear(name, x, &self.param(&weight)?.contiguous(), self.find(&bias)?.as_deref())
     }
 }
