@@ -14,6 +14,7 @@
 //! data = ["digits", "letters"]  # an array directly in a [[grid]] table spans the product, the first key slowest
 //! widths = { list = [64, 64] }  # a literal list; arrays nested any deeper are literal as well
 //! needs = ["backbone"]
+//! first_seeds = 2               # only the first two seeds
 //! ```
 use super::{
     cell::{Cell, Scope},
@@ -72,7 +73,7 @@ impl Grid {
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         let mut all: Vec<Cell> = Vec::new();
         for point in &self.points()? {
-            for &seed in &self.seeds {
+            for &seed in self.seeds.iter().take(point.first_seeds) {
                 let cell = resolver.resolve(point, seed)?;
                 if let Some(line) = lines.insert(cell.id().to_owned(), point.line) {
                     let message = format!("the cell `{}` is listed twice, also in line {line}", cell.label());
@@ -96,7 +97,8 @@ impl Grid {
         };
         let mut total = 0_usize;
         for keys in &self.source.grid {
-            let size = spans(keys).and_then(|n| n.checked_mul(self.seeds.len()));
+            let seeds = self.seeds.len().min(keys.first_seeds.unwrap_or(usize::MAX));
+            let size = spans(keys).and_then(|n| n.checked_mul(seeds));
             total = size.and_then(|n| total.checked_add(n)).unwrap_or(usize::MAX);
             if total > MAX_CELLS {
                 let message =
@@ -126,6 +128,8 @@ struct Point {
     line: usize,
     kind: String,
     needs: Vec<String>,
+    /// How many of the study's seeds it runs with.
+    first_seeds: usize,
     config: Map<String, Value>,
     lines: BTreeMap<String, usize>,
 }
@@ -172,7 +176,8 @@ impl Point {
             lines.insert(key.clone(), keys.line_of(&key));
             config.insert(key, value);
         }
-        Ok(Self { line: keys.line, kind, needs: keys.needs.clone(), config, lines })
+        let first_seeds = keys.first_seeds.unwrap_or(usize::MAX);
+        Ok(Self { line: keys.line, kind, needs: keys.needs.clone(), first_seeds, config, lines })
     }
 }
 
@@ -304,6 +309,14 @@ mod tests {
         ");
         let cells = cells_with(text, &Overrides::default()).unwrap();
         assert_eq!(cells[0].keys()["w"], serde_json::json!([1, 2]));
+    }
+
+    #[test]
+    fn a_table_may_do_with_the_first_seeds() {
+        let text = "seeds = [3, 1, 2]\n[[grid]]\nkind = 'k'\nfirst_seeds = 2\n[[grid]]\nkind = 'l'\n";
+        assert_eq!(labels(text), ["k seed=3", "k seed=1", "l seed=3", "l seed=1", "l seed=2"]);
+        let text = "seeds = [0]\n[[grid]]\nkind = 'k'\nfirst_seeds = 0\n";
+        insta::assert_snapshot!(refusal(text), @"");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Keys {
     pub(super) line: usize,
     pub(super) needs: Vec<String>,
     pub(super) inherit: Vec<String>,
+    /// How many of the study's seeds its cells run with; all unless given.
+    pub(super) first_seeds: Option<usize>,
     rows: Vec<Row>,
 }
 
@@ -211,10 +213,19 @@ impl Reader<'_> {
             let line = self.line(value.span().start);
             let value = value.into_inner();
             match (key.as_str(), place) {
-                ("kind" | "needs" | "inherit", Place::Defaults) | ("inherit", Place::Grid) => {
+                ("kind" | "needs" | "inherit", Place::Defaults)
+                | ("inherit", Place::Grid)
+                | ("first_seeds", Place::Defaults | Place::Prerequisite) => {
                     return Err(self.error(line, format!("`{key}` has no meaning in this table")));
                 }
                 ("needs", _) => keys.needs = self.names(&key, value, line)?,
+                ("first_seeds", _) => {
+                    let count = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+                    let Some(count) = count else {
+                        return Err(self.error(line, "`first_seeds` must be a number of at least 1"));
+                    };
+                    keys.first_seeds = Some(count);
+                }
                 ("inherit", _) => keys.inherit = self.names(&key, value, line)?,
                 _ => {
                     let choices =

@@ -2,12 +2,13 @@
 use crate::runner::Study;
 use mtl_core::{Error, Result};
 
+mod balancing;
 mod pages;
 mod quickstart;
 mod selftest;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &selftest::SelfTest];
+static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &balancing::Balancing, &selftest::SelfTest];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {

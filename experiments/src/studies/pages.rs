@@ -24,11 +24,6 @@ impl<'a> Pages<'a> {
         Self { files, text: String::new(), verdicts: Vec::new() }
     }
 
-    /// Keeps a sentence for the summary.
-    pub(super) fn say(&mut self, sentence: impl Into<String>) {
-        self.verdicts.push(sentence.into());
-    }
-
     /// Writes the page and returns the text to print.
     pub(super) fn finish(
         self,
@@ -105,15 +100,21 @@ pub(super) fn ordered<'a>(results: &Results, key: Key, order: &[&'a str]) -> Vec
     order.iter().copied().filter(|name| known.iter().any(|k| k == name)).collect()
 }
 
-/// Δm of every method against the models called `single`, setting by setting and seed by seed.
-pub(super) fn gains(results: &Results, single: &str) -> anyhow::Result<Results> {
+/// Δm of every method against the models called `single`, setting by setting and seed by seed. `baseline_of` names the setting
+/// in which a setting's single-task models were trained.
+pub(super) fn gains(
+    results: &Results,
+    single: &str,
+    baseline_of: &dyn Fn(&str) -> String,
+) -> anyhow::Result<Results> {
     let baseline = results.method(single);
     let mut gains = Vec::new();
     for (setting, in_setting) in results.group_by(Key::Setting) {
         for (method, runs) in in_setting.group_by(Key::Method) {
             for seed in runs.seeds() {
                 let of_seed = |r: &Record| r.seed == seed;
-                let (run, base) = (runs.filter(of_seed), baseline.setting(&setting).filter(of_seed));
+                let (run, base) =
+                    (runs.filter(of_seed), baseline.setting(&baseline_of(&setting)).filter(of_seed));
                 if method == single || base.len() != run.len() {
                     continue;
                 }

@@ -235,7 +235,7 @@ impl Learner for SlimmableTrainer {
             clip.apply(&mut direction, norm);
         }
         self.optimizer.step(&mut self.params, &direction, self.config.schedule.at(step.index))?;
-        Ok(StepReport { losses: report, grad_norm: Some(norm) })
+        Ok(StepReport { losses: report, grad_norm: Some(norm), ..StepReport::default() })
     }
 
     fn predict(&self, input: &Input, task: Option<usize>) -> Result<Tensor> {

@@ -113,6 +113,7 @@ impl Entry<'_> {
     /// # Errors
     ///
     /// [`Error::Statistics`] for NaN or infinity, and errors of reading.
+    #[cfg(feature = "spectral")]
     pub(super) fn load(&self) -> Result<Vec<f64>> {
         let mut out = Vec::new();
         if !self.read(0..self.info.numel(), &mut out)? {

@@ -4,12 +4,12 @@ use crate::{
     studies::pages::evaluate,
 };
 use mtl_core::{
-    Context, Error, Learner, Model, MultiTaskModel, Record, Result, Seed, TaskSpec,
+    Context, Error, Learner, MultiTaskModel, Record, Result, Seed, TaskSpec,
     architectures::{ARCHITECTURES, StagedEncoder},
     balancing::BALANCERS,
     data::{
-        EpochSampler, JointSuite, LabelledImages, OverlaidPairs, Response, SyntheticRegression, TensorDataset,
-        idx,
+        EpochSampler, JointSuite, LabelledImages, OverlaidPairs, Response, SyntheticRegression,
+        TensorDataset, idx,
     },
     learner::StepReport,
     models::Mlp,
@@ -96,7 +96,12 @@ impl Suite {
     }
 
     /// Training and test split.
-    fn load(self, keys: &Keys, dir: Option<&Path>, seed: Seed) -> anyhow::Result<(TensorDataset, TensorDataset)> {
+    fn load(
+        self,
+        keys: &Keys,
+        dir: Option<&Path>,
+        seed: Seed,
+    ) -> anyhow::Result<(TensorDataset, TensorDataset)> {
         if let Some(family) = self.synthetic() {
             let split = |name, n| family.split(seed, name, n);
             return Ok((split("train", keys.train_examples)?, split("test", keys.test_examples)?));
@@ -184,7 +189,11 @@ pub(super) fn run(cell: &Cell, ctx: &mut CellContext) -> anyhow::Result<()> {
         let mut source = |step| train.joint_batch(&sampler.indices(step));
         let epoch = (train.len() / keys.batch).max(1) as u64;
         let fit_config = FitConfig::steps(keys.steps).steps_per_epoch(epoch);
-        let mut hooks = Progress { ctx: &mut *ctx, done: pass as u64 * keys.steps, total: passes.len() as u64 * keys.steps };
+        let mut hooks = Progress {
+            ctx: &mut *ctx,
+            done: pass as u64 * keys.steps,
+            total: passes.len() as u64 * keys.steps,
+        };
         fit(&mut learner, &mut source, &fit_config, cell.seed(), &mut hooks, None)?;
         for (task, spec) in test.tasks().iter().enumerate() {
             let score = evaluate(&mut |input| learner.predict(input, Some(task)), &test, task)?;
@@ -211,10 +220,11 @@ fn gate_divergence(
     let mean = |task: usize, spec: &TaskSpec| -> anyhow::Result<Option<Vec<f64>>> {
         let batch = test.batch(task, &(0..test.len() as i64).collect::<Vec<_>>())?;
         let ctx = Context::eval().with_task(task).with_traces();
-        mtl_core::no_grad(|| model.forward(learner.params(), &batch.input, &ctx))?;
+        let _ = mtl_core::no_grad(|| model.forward(learner.params(), &batch.input, &ctx))?;
         let wanted = format!("gates.{}", spec.name);
         let found = ctx.take_traces().into_iter().find(|(name, _)| *name == wanted);
-        let gate = found.map(|(_, gate): (String, Tensor)| gate.mean_dim([0i64].as_slice(), false, Kind::Double));
+        let gate =
+            found.map(|(_, gate): (String, Tensor)| gate.mean_dim([0i64].as_slice(), false, Kind::Double));
         Ok(gate.map(Vec::<f64>::try_from).transpose()?)
     };
     let (Some(p), Some(q)) = (mean(0, first)?, mean(1, second)?) else { return Ok(None) };

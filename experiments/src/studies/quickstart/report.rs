@@ -34,7 +34,7 @@ fn joint_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     if methods.is_empty() {
         return Ok(None);
     }
-    let gains = gains(&results, "single-task")?;
+    let gains = gains(&results, "single-task", &str::to_owned)?;
     let mut table = Pivot::new(Key::Method, Key::Task)
         .rows(&methods)
         .columns(&ordered(&results, Key::Task, &["class", "parity", "large"]))
