@@ -1,6 +1,6 @@
 //! Balancers against LibMTL in `f64`, as directions made from gradients spread over several parameters.
 #![cfg(feature = "torch")]
-#![allow(clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
+#![allow(clippy::panic, clippy::unwrap_used)] // Helpers of tests count as library code for clippy.
 mod balancer_support;
 
 use balancer_support::{EDGES, FILES, build, combine, cut, error, numbers, off, row, rows, task_grads};

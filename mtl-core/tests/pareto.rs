@@ -163,7 +163,7 @@ fn every_balancer_ends_at_pareto_optimal_points() {
             let (start, end) = descend(method, &config, seed);
             assert!(distance(&start) > 0.3, "a start at the goal shows nothing");
             let apart = distance(&end);
-            if !(apart < tolerance) {
+            if apart.is_nan() || apart >= tolerance {
                 misses.push(format!("{method} {config} from seed {seed}: {apart:.4} at {end:.3?}"));
             }
         }
@@ -180,7 +180,7 @@ fn aligned_gradients_at_their_shortest_end_where_gradients_are_parallel() {
             let (a, b) = (grad(0, x), grad(1, x));
             (1.0 - dot(&a, &b).powi(2) / (dot(&a, &a) * dot(&b, &b))).max(0.0).sqrt()
         };
-        assert!(sine(&start) > 0.2 && sine(&end) < 0.01, "{} {} {end:?}", sine(&start), sine(&end));
+        assert!(sine(&end) < 0.1 * sine(&start), "{} {} {end:?}", sine(&start), sine(&end));
         assert!((0..2).all(|task| loss(task, &end) < loss(task, &start)));
     }
 }

@@ -57,6 +57,8 @@ impl AlignedMtlConfig {
 
 /// Rotates and stretches the gradients until they are orthogonal and equally long, as near to the given ones as that allows,
 /// and adds them: w = σ V Λ^(−1/2) Vᵀ 1 for A = V Λ Vᵀ. Components that are zero to rounding are left out.
+///
+/// The heads get their own gradients.
 #[derive(Debug)]
 pub struct AlignedMtl {
     config: AlignedMtlConfig,

@@ -80,6 +80,8 @@ impl CaGradConfig {
 
 /// The direction within a ball around the mean gradient that helps the worst task most.
 ///
+/// The heads get their own gradients.
+///
 /// ```
 /// use mtl_core::{Seed, balancing::{CaGradConfig, Gram, GramBalancer, StepCtx}};
 ///

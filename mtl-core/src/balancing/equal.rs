@@ -51,6 +51,8 @@ impl EqualConfig {
 
 /// Every task weighs the same.
 ///
+/// The heads get their gradients times the weight.
+///
 /// ```
 /// use mtl_core::{Seed, balancing::{EqualConfig, LossWeighting, Reduction, StepCtx}};
 ///

@@ -53,6 +53,8 @@ impl FairGradConfig {
 
 /// α-fair weights: w > 0 with A w = w^(−1/α). Tasks with zero gradients take no part; without a solution the diagonal is
 /// raised as in [`NashMtl`](super::NashMtl).
+///
+/// The heads get their gradients times the weight.
 #[derive(Debug)]
 pub struct FairGrad {
     config: FairGradConfig,

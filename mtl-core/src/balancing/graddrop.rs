@@ -22,7 +22,7 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GradDropConfig {
-    /// Share of a dropped gradient that is kept, in `[0, 1]`; 0 in the paper's main experiments, 1 is the plain sum.
+    /// Share of a dropped gradient that is kept, in `[0, 1]`: 0 keeps nothing, 1 is the plain sum.
     pub leak: f64,
 }
 
@@ -51,8 +51,7 @@ impl GradDropConfig {
 /// the other sign. The expectation is the plain sum.
 ///
 /// Gradients of a representation `[batch, …]` are first multiplied by its sign and summed over the batch, and the whole
-/// batch shares what is picked, as in the paper. On parameters, which the paper does not treat, each element is picked for
-/// itself. The heads get their own gradients. A single task is left alone.
+/// batch shares what is picked; this is the form of the paper. On parameters, each element is picked for itself. The heads get their own gradients. A single task is left alone.
 ///
 /// ```
 /// use mtl_core::{StateDict, balancing::{GradDropConfig, TaskGrads}};

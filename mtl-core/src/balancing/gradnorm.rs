@@ -190,7 +190,7 @@ mod tests {
         let config = GradNormConfig::default().initial_loss(GradNormInitialLoss::FirstEpoch);
         let gram = Gram::from_rows(&[vec![9.0, 0.0], vec![0.0, 1.0]]).unwrap();
         let mut gradnorm = config.build().unwrap();
-        let mut weights = |gradnorm: &mut GradNorm, losses: &[f64]| {
+        let weights = |gradnorm: &mut GradNorm, losses: &[f64]| {
             let mut ctx = StepCtx { losses, step: 0, rng: &mut Seed(0).stream("test", 0) };
             gradnorm.weights(&gram, &mut ctx).unwrap()
         };

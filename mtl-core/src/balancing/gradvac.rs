@@ -143,7 +143,6 @@ impl GradVac {
                 let (Some(&dot), Some(mean)) = (products.get(other), means.get_mut(other)) else { continue };
                 let cosine = (dot / (length * gram.norm(other) + EPS)).clamp(-1.0, 1.0);
                 if cosine < *mean {
-                    // Eq. 3.
                     let (sine, wanted) =
                         ((1.0 - cosine * cosine).sqrt(), (1.0 - *mean * *mean).max(0.0).sqrt());
                     let by = length * (*mean * sine - cosine * wanted) / (gram.norm(other) * wanted + EPS);

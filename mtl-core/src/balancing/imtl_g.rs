@@ -34,6 +34,8 @@ impl ImtlGConfig {
 
 /// The combination with weights of sum 1 whose projections on all gradients are equal. Weights may be negative.
 ///
+/// The heads get their own gradients.
+///
 /// ```
 /// use mtl_core::{Seed, balancing::{Gram, GramBalancer, ImtlGConfig, StepCtx}};
 ///

@@ -350,7 +350,7 @@ mod tests {
         let read = |state: &StateDict| load("x", state, slots).map_err(|e| e.to_string());
         let good = save(&[("logits", &[1.0, 2.0]), ("step", &[3.0])]);
         assert_eq!(read(&good).unwrap(), [vec![1.0, 2.0], vec![3.0], vec![]]);
-        assert_eq!(read(&StateDict::new()).unwrap(), [vec![], vec![], vec![]]);
+        assert!(read(&StateDict::new()).unwrap().iter().all(Vec::is_empty));
         let bad = [
             save(&[("logits", &[1.0, 2.0])]),
             save(&[("logits", &[1.0, 2.0]), ("step", &[3.0]), ("first", &[1.0])]),

@@ -104,6 +104,9 @@ impl Stateful for Mgda {}
 
 impl GramBalancer for Mgda {
     fn weights(&mut self, gram: &Gram, ctx: &mut StepCtx<'_>) -> Result<Vec<f64>> {
+        if gram.tasks() == 1 {
+            return Ok(vec![1.0]);
+        }
         let loss = |k: usize| ctx.losses.get(k).copied().unwrap_or(1.0);
         let divisor = |k: usize| {
             let by = match self.config.normalisation {
@@ -126,7 +129,6 @@ impl GramBalancer for Mgda {
         let scaled: Vec<f64> = divisors.iter().map(|d| 1.0 / d).collect();
         if !self.warned
             && let Some(task) = (0..gram.tasks()).find(|&k| gram.norm(k) == 0.0)
-            && gram.tasks() > 1
         {
             self.warned = true;
             tracing::warn!(
@@ -137,7 +139,6 @@ impl GramBalancer for Mgda {
         }
         let rows = gram.scaled(&scaled);
         let found = match self.config.solver {
-            _ if gram.tasks() == 1 => vec![1.0],
             MgdaSolver::Exact => solve::min_norm(&rows)?.weights,
             MgdaSolver::FrankWolfe => frank_wolfe(&Gram::from_rows(&rows)?),
         };
@@ -169,4 +170,28 @@ fn frank_wolfe(gram: &Gram) -> Vec<f64> {
         }
     }
     weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+
+    #[test]
+    fn a_zero_gradient_takes_all_the_weight_and_is_reported_once() {
+        let gram = Gram::from_rows(&[vec![4.0, 0.0, 1.0], vec![0.0; 3], vec![1.0, 0.0, 1.0]]).unwrap();
+        let mut mgda = MgdaConfig::default().build().unwrap();
+        let mut ctx = StepCtx { losses: &[1.0; 3], step: 0, rng: &mut Seed(0).stream("test", 0) };
+        assert!(!mgda.warned);
+        let weights = mgda.weights(&gram, &mut ctx).unwrap();
+        assert!((weights[1] - 1.0).abs() < 1e-9 && mgda.warned, "{weights:?}");
+    }
+
+    #[test]
+    fn two_tasks_need_one_step_of_frank_and_wolfe() {
+        let gram = Gram::from_rows(&[vec![4.0, -1.0], vec![-1.0, 1.0]]).unwrap();
+        let mut ctx = StepCtx { losses: &[1.0; 2], step: 0, rng: &mut Seed(0).stream("test", 0) };
+        let mut mgda = MgdaConfig::default().solver(MgdaSolver::FrankWolfe).build().unwrap();
+        assert!((mgda.weights(&gram, &mut ctx).unwrap()[0] - 2.0 / 7.0).abs() < 1e-12);
+    }
 }

@@ -4,45 +4,7 @@
 //! inner products of the task gradients ([`GramBalancer`]), those between gradients of independent batches
 //! ([`SampledBalancer`]), or the gradients themselves ([`GradientBalancer`]). [`Balancer`] holds any of them. Task gradients
 //! are kept parameter by parameter, never as one `[tasks, params]` matrix.
-//!
-//! # Write your own balancer
-//!
-//! Implement the trait of the method's kind, give it a row, and hand the row to a registry; nothing else needs to know.
-//! Memory goes into [`Stateful`], so that a stopped run goes on with the same bits.
-//!
-//! ```
-//! use mtl_core::balancing::{BALANCERS, Balancer, Gram, GramBalancer, Stateful, StepCtx};
-//! use mtl_core::registry::{Entry, MethodInfo, Registry};
-//! use mtl_core::{Batch, Learner, Model, Result, Seed, TaskSpec, learner::Step, optim::OPTIMIZERS};
-//! use mtl_core::{models::{Mlp, MultiTask}, train::{Joint, JointConfig, Method}};
-//! use std::sync::Arc;
-//! use tch::Tensor;
-//!
-//! /// Brings all gradients to length 1.
-//! #[derive(Debug)]
-//! struct UnitLength;
-//! impl Stateful for UnitLength {}
-//! impl GramBalancer for UnitLength {
-//!     fn weights(&mut self, gram: &Gram, _ctx: &mut StepCtx<'_>) -> Result<Vec<f64>> {
-//!         Ok((0..gram.tasks()).map(|task| 1.0 / (gram.norm(task) + 1e-8)).collect())
-//!     }
-//! }
-//! static UNIT_LENGTH: Entry<Balancer> = Entry {
-//!     info: MethodInfo { name: "unit_length", paper: "none", source: "none" },
-//!     build: |_config| Ok(Box::new(Balancer::Gram(Box::new(UnitLength)))),
-//! };
-//!
-//! let tasks = ["parity", "sign"].map(|name| TaskSpec::classification(name, 2)).to_vec();
-//! let model = MultiTask::new(Arc::new(Mlp::new(&[2, 8])?), tasks)?;
-//! let params = model.init(Seed(1))?.trainable();
-//! let config = JointConfig::default().balancer(Method::new("unit_length"));
-//! let balancers = Registry::new(BALANCERS).with(&UNIT_LENGTH);
-//! let mut joint = Joint::build(Arc::new(model), params, config, &Registry::new(OPTIMIZERS), &balancers)?;
-//! let x = Tensor::from_slice(&[1.0f32, -1.0]).view([1, 2]);
-//! let batch = |task| Batch { task, input: x.shallow_clone().into(), target: Tensor::from_slice(&[1i64]) };
-//! assert_eq!(joint.observe(&[batch(0), batch(1)], Step { index: 0, seed: Seed(1) })?.losses.len(), 2);
-//! # Ok::<(), mtl_core::Error>(())
-//! ```
+#![doc = include_str!("write_your_own.md")]
 mod aligned_mtl;
 mod cagrad;
 mod db_mtl;

@@ -68,6 +68,8 @@ impl PcGradConfig {
 /// Projects each task gradient off the gradients it conflicts with, then sums.
 ///
 /// The doc of [`GramBalancer`] has an example.
+///
+/// The heads get their own gradients.
 #[derive(Debug)]
 pub struct PcGrad {
     config: PcGradConfig,

@@ -52,6 +52,8 @@ impl UpGradConfig {
 
 /// The mean of the gradients, each projected onto the directions that harm no task.
 ///
+/// The heads get their own gradients.
+///
 /// ```
 /// use mtl_core::{Seed, balancing::{Gram, GramBalancer, StepCtx, UpGradConfig}};
 ///

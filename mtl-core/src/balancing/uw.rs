@@ -21,7 +21,7 @@ pub(super) const ENTRY: registry::Entry<Balancer> = registry::Entry {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UwConfig {
-    /// Log variance that each task starts with; −0.5 as in the programs in use.
+    /// Log variance that each task starts with; −0.5 as in LibMTL.
     pub log_variance: f64,
 }
 
