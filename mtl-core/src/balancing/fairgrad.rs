@@ -51,7 +51,7 @@ impl FairGradConfig {
     }
 }
 
-/// α-fair weights: w > 0 with A w = w^(−1/α). Tasks with zero gradients take no part; without a solution the diagonal is
+/// α-fair weights: w > 0 with A w = w^(−1/α). Tasks whose gradients have vanished (below 1e-12 of the longest) take no part; without a solution the diagonal is
 /// raised as in [`NashMtl`](super::NashMtl).
 ///
 /// The heads get their gradients times the weight.
@@ -78,9 +78,17 @@ impl GramBalancer for FairGrad {
 /// By how much of itself the diagonal is raised when there is no solution.
 const RIDGE: f64 = 1e-8;
 
+/// Gradients shorter than this share of the longest one count as zero: a task that is solved would get a weight that no
+/// single-precision number holds.
+const VANISHED: f64 = 1e-12;
+
 /// Fair weights, with a ridge where there are none without.
 pub(super) fn bargain(gram: &Gram, alpha: f64, step: u64) -> Result<Vec<f64>> {
-    match solve::fair(&gram.rows(), alpha, 0.0) {
+    let longest = (0..gram.tasks()).map(|k| gram.norm(k)).fold(0.0, f64::max);
+    let present = |k: usize| gram.norm(k) > VANISHED * longest;
+    let kept: Vec<f64> = (0..gram.tasks()).map(|k| f64::from(u8::from(present(k)))).collect();
+    let rows = gram.scaled(&kept);
+    match solve::fair(&rows, alpha, 0.0) {
         Err(Error::Solver { residual, .. }) => {
             tracing::warn!(
                 step,
@@ -88,7 +96,7 @@ pub(super) fn bargain(gram: &Gram, alpha: f64, step: u64) -> Result<Vec<f64>> {
                 ridge = RIDGE,
                 "the gradients are Pareto-stationary: bargaining with a ridge"
             );
-            Ok(solve::fair(&gram.rows(), alpha, RIDGE)?.weights)
+            Ok(solve::fair(&rows, alpha, RIDGE)?.weights)
         }
         found => Ok(found?.weights),
     }

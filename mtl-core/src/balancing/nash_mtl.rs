@@ -63,8 +63,8 @@ impl NashMtlConfig {
     }
 }
 
-/// The Nash bargaining solution: α > 0 with ⟨v, g_k⟩ = 1/α_k for v = Σ α_k g_k, so that ‖v‖ = √tasks. Tasks with zero
-/// gradients take no part.
+/// The Nash bargaining solution: α > 0 with ⟨v, g_k⟩ = 1/α_k for v = Σ α_k g_k, so that ‖v‖ = √tasks. Tasks
+/// whose gradients have vanished, below 1e-12 of the longest, take no part.
 ///
 /// The released program lets a convex solver fail silently and then weighs all tasks 1; here the equations are solved by
 /// Newton's method to rounding, or the step fails. At a Pareto-stationary point, where they have no solution, the diagonal is

@@ -33,8 +33,8 @@ const SUITES: [(&str, &str, &str); 4] = [
     ),
     (
         "attributes",
-        "Attributes of a digit: class, parity, upper half, spread of ink",
-        "Three classifications and one regression of the same image.",
+        "Attributes of a digit: class, parity, upper half, closed loop",
+        "Four classifications of the same image.",
     ),
 ];
 

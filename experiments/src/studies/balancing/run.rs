@@ -65,7 +65,7 @@ pub(super) enum Suite {
     Akin,
     /// Two digits on one canvas: which is the left one, which the right one.
     MultiDigits,
-    /// Class, parity and upper half of a digit, and how its ink is spread.
+    /// Class, parity and upper half of a digit, and whether it has a closed loop.
     Attributes,
 }
 
@@ -124,7 +124,8 @@ impl Suite {
         let normalize = train.normalize();
         let suite = |images: &LabelledImages| {
             let suite = JointSuite::new(images).normalized(normalize);
-            suite.class()?.parity()?.grouping("large", &[5, 6, 7, 8, 9])?.quadrant_ink()?.build()
+            let upper = suite.class()?.parity()?.grouping("large", &[5, 6, 7, 8, 9])?;
+            upper.grouping("loop", &[0, 6, 8, 9])?.build()
         };
         Ok((suite(&train)?, suite(&test)?))
     }
