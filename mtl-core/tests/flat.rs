@@ -147,13 +147,10 @@ fn no_radius_is_the_plain_balancer_bit_for_bit() {
         if ["sdmgrad", "modo"].contains(&entry.info.name) {
             continue; // They take three batches and refuse to be combined.
         }
-        let without = direction(&golden, plain(method()).head_grad(mtl_core::balancing::HeadGrad::Own));
+        let without = direction(&golden, plain(method()));
         for aggregation in [FlatAggregation::Decomposed, FlatAggregation::Direct] {
             let config = FlatConfig::default().rho(0.0).aggregation(aggregation);
-            let with = direction(
-                &golden,
-                plain(method()).head_grad(mtl_core::balancing::HeadGrad::Own).flat(config),
-            );
+            let with = direction(&golden, plain(method()).flat(config));
             for ((name, a), (_, b)) in without.iter().zip(with.iter()) {
                 let same = a.equal(b) || (a - b).abs().max().double_value(&[]) < 1e-15;
                 assert!(same, "{} {aggregation:?} {name}", entry.info.name);

@@ -3,7 +3,7 @@
 use super::pass::{Gradients, Pass, PerTask, add};
 use crate::{
     Error, Result, StateDict,
-    balancing::{Balanced, Balancer, Gram, HeadGrad, StepCtx, TaskGrads},
+    balancing::{Balanced, Balancer, Gram, StepCtx, TaskGrads},
     learner::Boundary,
     no_grad,
     optim::{Sam, SamConfig},
@@ -200,10 +200,7 @@ impl Flat {
             worst_losses.iter().zip(&losses).map(|(there, here)| there - here).collect();
         let part = self.aggregate(pass, balancer, &losses, &sharpness, shared, flat, worst)?;
         let Part { mut direction, weights, gram } = part;
-        let head_grad = pass.options.head_grad.unwrap_or(match balancer {
-            Balancer::Losses(_) => HeadGrad::Own,
-            _ => balancer.head_grad(),
-        });
+        let head_grad = pass.options.head_grad.unwrap_or(balancer.head_grad());
         let factors = balancer.head_factors(head_grad, weights.as_deref(), losses.len());
         no_grad(|| {
             for (grads, factor) in heads.into_iter().zip(factors) {

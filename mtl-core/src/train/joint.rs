@@ -219,9 +219,13 @@ impl Joint {
             let must = "with at least one tensor that requires gradients (see `StateDict::trainable`)";
             return Err(Error::config("params", must, "all constant"));
         }
-        let optimizer = || optimizers.build(&config.optimizer.name, config.optimizer.config.clone());
         let balancer =
             || Ok(*balancers.build(&config.balancer.name, config.balancer.config.clone())?) as Result<_>;
+        if let (Some(HeadGrad::Own), Balancer::Losses(_)) = (config.head_grad, &balancer()?) {
+            let must = "`weighted` or absent with a loss weighting, which makes one backward pass";
+            return Err(Error::config("head_grad", must, "own"));
+        }
+        let optimizer = || optimizers.build(&config.optimizer.name, config.optimizer.config.clone());
         if config.flat.is_some() && config.sam.is_some() {
             return Err(Error::config("sam", "absent beside `flat`, which perturbs by itself", "present"));
         }
