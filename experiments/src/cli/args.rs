@@ -15,8 +15,9 @@ Examples:
   experiments run quickstart --seeds 0,1,2,3,4
   experiments resume quickstart
   experiments report --out results/quickstart --format csv
+  experiments verify
 
-Exit status: 0 done, 1 a cell failed, 2 bad usage, config or input, 130 interrupted."
+Exit status: 0 done, 1 a cell failed or a claim is not confirmed, 2 bad usage, config or input, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -33,6 +34,8 @@ pub(super) enum Command {
     Resume(Resume),
     /// Make tables and plots again from the records, also of a run that is still going on.
     Report(At),
+    /// Print what the runs there are say about the claims of papers.
+    Verify(Verify),
     /// Remove a run directory.
     Clean(Clean),
     /// Compute cells for a runner.
@@ -100,6 +103,25 @@ pub(super) struct At {
     /// How to print: the study's tables, or its records.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  experiments verify                                  # every study, from the runs in results/
+  experiments verify flat-regions --format markdown
+  experiments verify --out results/mnist
+
+Exit status: 0 every claim is confirmed, 1 one is not, or was not run, 2 bad usage.")]
+pub(super) struct Verify {
+    /// Studies to verify [default: all].
+    pub(super) studies: Vec<String>,
+    /// Run directory, of one study [default: results/<STUDY>].
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = LedgerFormat::Text)]
+    pub(super) format: LedgerFormat,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +196,19 @@ pub(super) enum Format {
     Json,
     /// Comma-separated, with a header.
     Csv,
+}
+
+/// How the ledger is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LedgerFormat {
+    /// For people.
+    Text,
+    /// One table.
+    Markdown,
+    /// Comma-separated, with a header.
+    Csv,
+    /// One JSON object a line.
+    Json,
 }
 
 impl GridArgs {

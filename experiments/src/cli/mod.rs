@@ -1,16 +1,19 @@
 //! The command line of `experiments`: data goes to stdout, everything else to stderr.
 mod args;
 mod clean;
+mod verify;
 
 use crate::{
     runner::{
-        self, Assignment, FailedCell, Manifest, Options, Outcome, Plan, Report, Request, State, Store, Study,
+        self, Assignment, FailedCell, Ledger, Manifest, Options, Outcome, Plan, Report, Request, State,
+        Store, Study,
     },
     studies,
 };
 use anyhow::Context;
 use args::{At, Cli, Command, Format, GridArgs, List, Resume, Run, WorkArgs};
 use clap::Parser;
+use mtl_bench::Results;
 use mtl_core::{Error, Record};
 use std::{
     fs,
@@ -36,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => self::run(run),
         Command::Resume(resume) => self::resume(resume),
         Command::Report(at) => report(at),
+        Command::Verify(options) => verify::verify(options),
         Command::Clean(options) => clean::clean(options),
         Command::Worker(worker) => studies::find(&worker.study).map_err(Into::into).and_then(|study| {
             let store = Store::new(worker.out);
@@ -174,6 +178,13 @@ fn report(at: At) -> anyhow::Result<u8> {
     let store = store(study.map(Study::name), at.out)?;
     let (study, manifest) = held(&store, study)?;
     let plan = Plan { study, store, manifest };
+    let (_, records, failed) = finished(&plan)?;
+    write_report(&plan, &records, failed, at.format)?;
+    Ok(0)
+}
+
+/// How many cells are finished, their records, and the cells that failed.
+fn finished(plan: &Plan) -> anyhow::Result<(usize, Vec<Record>, Vec<FailedCell>)> {
     let states = plan.states()?;
     let cells = || plan.cells().iter().zip(&states);
     for (cell, _) in cells().filter(|(_, state)| **state == State::Damaged) {
@@ -183,12 +194,12 @@ fn report(at: At) -> anyhow::Result<u8> {
         ));
     }
     let done = cells().filter(|(_, state)| **state == State::Done).map(|(cell, _)| cell);
-    let records = plan.store.records(done)?;
+    let done: Vec<_> = done.collect();
+    let records = plan.store.records(done.iter().copied())?;
     let failed = cells().filter(|(_, state)| **state == State::Open);
     let failed =
         failed.filter_map(|(cell, _)| Some(plan.failed_cell(cell, plan.store.error_of(cell)?))).collect();
-    write_report(&plan, &records, failed, at.format)?;
-    Ok(0)
+    Ok((done.len(), records, failed))
 }
 
 fn write_report(
@@ -197,8 +208,16 @@ fn write_report(
     failed: Vec<FailedCell>,
     format: Format,
 ) -> anyhow::Result<()> {
-    let mut report = Report::new(&plan.store, failed, plan.facts())?;
-    let text = plan.study.report(records, &mut report).context("cannot make the report")?;
+    let results = Results::from_records(records.iter().cloned())?;
+    let claims = plan.study.claims(&results).context("cannot judge the claims")?;
+    let mut report = Report::new(&plan.store, failed, plan.facts())?.with_claims(claims);
+    let mut text = plan.study.report(records, &mut report).context("cannot make the report")?;
+    if !report.claims().is_empty() {
+        let ledger = Ledger::of_claims(report.claims());
+        text = format!("{}\n\nClaims\n{}", text.trim_end(), ledger.to_text()?);
+        let markdown = ledger.to_markdown()?;
+        report.write("claims.md", |file| file.write_all(markdown.as_bytes()))?;
+    }
     match format {
         Format::Text => print(&format!("{}\n", text.trim_end()))?,
         Format::Json => {

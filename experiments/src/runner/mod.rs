@@ -5,8 +5,11 @@
 //! computed again, a started one goes on from its last checkpoint, and the records come out bit for bit the same.
 mod cell;
 mod checkpoint;
+mod claim;
 mod context;
 mod grid;
+mod judge;
+mod ledger;
 mod machine;
 mod overrides;
 mod plan;
@@ -24,8 +27,11 @@ mod worker;
 pub(crate) use protocol::tell_error;
 
 pub use cell::{Cell, Scope};
+pub use claim::{Claim, ClaimOutcome, Effect, Paper};
 pub use context::CellContext;
 pub use grid::{Grid, MAX_CELLS};
+pub use judge::PairedTest;
+pub use ledger::{Ledger, LedgerRow};
 pub use machine::Machine;
 pub use overrides::Overrides;
 pub use plan::{DataSource, Manifest, Plan, Request};

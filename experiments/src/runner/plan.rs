@@ -126,7 +126,7 @@ impl Plan {
         let data = hash_data(study, &request)?;
         let scope = Scope {
             study: study.name().to_owned(),
-            code: format!("{}+r{}", env!("CARGO_PKG_VERSION"), study.revision()),
+            code: code(study),
             data: data.files.iter().map(|(name, hash)| format!("{name}:{hash};")).collect(),
             threads: request.threads,
         };
@@ -149,6 +149,11 @@ impl Plan {
     /// The cells, prerequisites before those that need them, otherwise in the order of the grid.
     pub fn cells(&self) -> &[Cell] {
         &self.manifest.cells
+    }
+
+    /// The version that a run made now would have.
+    pub fn code_now(&self) -> String {
+        code(self.study)
     }
 
     /// Writes the manifest.
@@ -208,6 +213,11 @@ impl Plan {
             ),
         ]
     }
+}
+
+/// Version of the code that decides a study's results.
+fn code(study: &dyn Study) -> String {
+    format!("{}+r{}", env!("CARGO_PKG_VERSION"), study.revision())
 }
 
 fn hash_data(study: &dyn Study, request: &Request) -> anyhow::Result<DataSource> {

@@ -1,5 +1,6 @@
 //! Where a study puts its tables and plots.
-use super::{FailedCell, Store, store::create_dir};
+use super::{Claim, FailedCell, Ledger, Store, store::create_dir};
+use mtl_bench::Section;
 use mtl_core::{
     Error, Result,
     files::{sweep, write_atomic},
@@ -15,6 +16,7 @@ pub struct Report {
     dir: PathBuf,
     failed: Vec<FailedCell>,
     facts: Vec<(String, String)>,
+    claims: Vec<Claim>,
 }
 
 impl Report {
@@ -27,7 +29,14 @@ impl Report {
         let dir = store.path("report");
         create_dir(&dir)?;
         sweep(&dir)?;
-        Ok(Self { dir, failed, facts })
+        Ok(Self { dir, failed, facts, claims: Vec::new() })
+    }
+
+    /// Adds what the records say about the study's claims.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Vec<Claim>) -> Self {
+        self.claims = claims;
+        self
     }
 
     /// The directory.
@@ -62,6 +71,30 @@ impl Report {
     /// Facts about the run, such as its seeds, threads and machine, with their names.
     pub fn facts(&self) -> &[(String, String)] {
         &self.facts
+    }
+
+    /// The study's claims with their verdicts.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
+
+    /// A page that begins with the claims and the cells that failed and ends with the facts; the study adds its sections and
+    /// saves it as `report.html`.
+    ///
+    /// # Errors
+    ///
+    /// [`mtl_bench::Error`] when the table of claims cannot be made.
+    pub fn page(&self, title: impl Into<String>) -> mtl_bench::Result<mtl_bench::Report> {
+        let mut page = mtl_bench::Report::new(title);
+        if !self.claims.is_empty() {
+            page = page.section(Ledger::of_claims(&self.claims).section()?);
+        }
+        if !self.failed.is_empty() {
+            let rows = self.failed.iter();
+            let rows = rows.map(|cell| format!("{} (seed {}): {}", cell.kind, cell.seed, cell.error));
+            page = page.section(Section::new("Cells that failed").list(rows));
+        }
+        Ok(self.facts.iter().fold(page, |page, (name, value)| page.manifest(name, value)))
     }
 
     /// What to open: the page if the study wrote one, otherwise the directory.

@@ -1,5 +1,6 @@
 //! What a study must say.
-use super::{Cell, CellContext, Report};
+use super::{Cell, CellContext, Claim, Report};
+use mtl_bench::Results;
 use mtl_core::{Error, Record};
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,17 @@ pub trait Study: Sync {
     ///
     /// What kept the report from being written.
     fn report(&self, records: &[Record], report: &mut Report) -> anyhow::Result<String>;
+
+    /// What papers claim and what the records say about it; `verify` and the report show it.
+    ///
+    /// Called with whatever there is, also with nothing at all: a claim without records is not testable, and no error.
+    ///
+    /// # Errors
+    ///
+    /// Records that contradict each other.
+    fn claims(&self, _results: &Results) -> anyhow::Result<Vec<Claim>> {
+        Ok(Vec::new())
+    }
 
     /// The files it reads from the folder given with `--data`; their content is part of every cell's identity.
     ///

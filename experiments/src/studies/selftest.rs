@@ -1,6 +1,7 @@
 //! A study of the runner itself: logistic regression in plain Rust, with faults on request.
-use crate::runner::{Cell, CellContext, Report, Study};
+use crate::runner::{Cell, CellContext, Claim, PairedTest, Report, Study};
 use anyhow::{Context, ensure};
+use mtl_bench::{Comparison, Results, metrics::Better};
 use mtl_core::{Error, Record, Seed, files::write_atomic};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,10 @@ impl Study for SelfTest {
         }
     }
 
+    fn claims(&self, results: &Results) -> anyhow::Result<Vec<Claim>> {
+        claims(results)
+    }
+
     fn report(&self, records: &[Record], report: &mut Report) -> anyhow::Result<String> {
         let mut rows: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
         let last = records.iter().map(|record| record.step).max();
@@ -113,8 +118,31 @@ impl Study for SelfTest {
             writeln!(text, "| {method} | {setting} | {mean:.3} | {} |", values.len())?;
         }
         report.write("table.md", |file| file.write_all(text.as_bytes()))?;
+        report.page("Self-test")?.save(&report.path("report.html"))?;
         Ok(text)
     }
+}
+
+/// Three claims: one that holds, one that does not, and one about what is not in the grid.
+fn claims(results: &Results) -> anyhow::Result<Vec<Claim>> {
+    let claim = |name: &str| Claim::new(name, "Made up for the self-test", "no paper");
+    let at_rate = |lr: &str| results.last_step().setting(&format!("lr {lr}"));
+    let test = |metric: &str, better| {
+        let comparison = Comparison::new(metric, better);
+        PairedTest::new(comparison).pair("momentum", "sgd").min_seeds(2)
+    };
+    Ok(vec![
+        claim("momentum-helps")
+            .statement("At a small learning rate, momentum lowers the loss after equally many steps.")
+            .paired(&test("loss", Better::Lower), &at_rate("0.1"))?,
+        claim("momentum-harms")
+            .statement("At a small learning rate, momentum lowers the accuracy after equally many steps.")
+            .paired(&test("accuracy", Better::Lower), &at_rate("0.1"))?,
+        claim("nesterov-helps").statement("Nesterov's momentum lowers the loss further.").paired(
+            &PairedTest::new(Comparison::new("loss", Better::Lower)).pair("nesterov", "momentum"),
+            results,
+        )?,
+    ])
 }
 
 /// Points from two overlapping clouds, the label last, as an artifact that training cells read.
