@@ -1,9 +1,11 @@
 //! Balancers and architectures for joint training, each against one model per task: on synthetic tasks whose conflict and
 //! scale are chosen, on pairs of overlaid digits, and on attributes of digits.
+mod claims;
 mod report;
 mod run;
 
-use crate::runner::{Cell, CellContext, Report, Study};
+use crate::runner::{Cell, CellContext, Claim, Report, Study};
+use mtl_bench::Results;
 use mtl_core::{Error, Record, data::idx};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,10 @@ impl Study for Balancing {
 
     fn report(&self, records: &[Record], report: &mut Report) -> anyhow::Result<String> {
         report::write(records, report)
+    }
+
+    fn claims(&self, results: &Results) -> anyhow::Result<Vec<Claim>> {
+        claims::all(results)
     }
 
     fn data_files(&self, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -42,12 +42,12 @@ const SUITES: [(&str, &str, &str); 4] = [
 const KINSHIP: [&str; 3] = ["unrelated", "related", "akin"];
 
 /// The setting of a suite under an architecture.
-fn setting(suite: &str, architecture: &str) -> String {
+pub(super) fn setting(suite: &str, architecture: &str) -> String {
     format!("{suite}, {architecture}")
 }
 
 /// Single-task models have nothing to share: they are trained once for each suite.
-fn baseline_of(setting: &str) -> String {
+pub(super) fn baseline_of(setting: &str) -> String {
     let suite = setting.split_once(", ").map_or(setting, |(suite, _)| suite);
     self::setting(suite, "hps")
 }
