@@ -41,6 +41,25 @@ assert_eq!((classes[0].as_ref().unwrap(), classes[1].as_ref().unwrap()), (&1, &0
 ```
 "#
 )]
+#![cfg_attr(
+    feature = "torch",
+    doc = r#"
+# Joint training
+
+[`train::Joint`] learns all tasks at once. Its [`JointConfig`](train::JointConfig) names an optimiser, a balancer of
+[`balancing`] (how task losses or gradients become one direction) and, where wanted, flat regions
+([`FlatConfig`](train::FlatConfig)) and what the gradients are gradients of. The model is any [`MultiTaskModel`]: an
+encoder with heads ([`models::MultiTask`]), one of the [`architectures`], a [`slimmable`] network, or your own.
+[`analysis`] measures conflict, affinity and transfer.
+
+# Write your own
+
+* A balancer: one trait by what it has to see, registered under a name; a whole one in under 40 lines is at the end of
+  [`balancing`].
+* An architecture: which parameters there are, and which features a task gets of them; a whole one in under 40 lines is
+  at the end of [`architectures`].
+"#
+)]
 #![cfg_attr(not(feature = "torch"), doc = "", doc = "[`StateDict`]: crate", doc = "[`ParamSource`]: crate")]
 
 pub mod analysis;

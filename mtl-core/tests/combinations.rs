@@ -142,3 +142,39 @@ fn flat_regions_and_representations_combine_with_architectures() {
         }
     }
 }
+
+#[test]
+fn every_balancer_goes_on_with_the_same_bits() {
+    mtl_core::set_threads(1).unwrap();
+    let run = |name: &str, stop: Option<u64>| {
+        let config = JointConfig::default().balancer(Method::new(name));
+        let model = Registry::new(ARCHITECTURES)
+            .build("hps", json!({}))
+            .unwrap()
+            .model(encoders().swap_remove(0), tasks())
+            .unwrap();
+        let fresh = || {
+            let params = model.init(SEED).unwrap().trainable();
+            Joint::new(model.clone(), params, config.clone()).unwrap()
+        };
+        let mut joint = fresh();
+        for index in 0..7 {
+            if stop == Some(index) {
+                let state = joint.save().unwrap();
+                joint = fresh();
+                joint.load(&state).unwrap();
+            }
+            let step = mtl_core::learner::Step { index, seed: SEED };
+            joint.observe(&batches(index, true).unwrap(), step).unwrap();
+            if index % 2 == 1 {
+                joint.boundary(&mtl_core::learner::Boundary::EpochEnd { epoch: index / 2 }).unwrap();
+            }
+        }
+        joint.into_params().snapshot()
+    };
+    for entry in BALANCERS {
+        let (straight, resumed) = (run(entry.info.name, None), run(entry.info.name, Some(4)));
+        let same = straight.iter().zip(resumed.iter()).all(|((_, a), (_, b))| a.equal(b));
+        assert!(same, "{}", entry.info.name);
+    }
+}

@@ -221,3 +221,14 @@ fn shared_parameters_are_those_of_the_encoder() {
     let model = MultiTask::new(encoders().remove(0), tasks()).unwrap();
     assert!(model.is_shared("fc0.weight") && !model.is_shared("heads.a.weight"));
 }
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let mut sampled = joint(encoders().remove(0), config("sdmgrad"));
+    let error = sampled.observe(&batches(0, 2, true), Step { index: 0, seed: SEED }).unwrap_err();
+    insta::assert_snapshot!(error, @"");
+    let model = Arc::new(MultiTask::new(encoders().remove(0), tasks()).unwrap());
+    let params = model.init(SEED).unwrap().trainable();
+    let own = config("uw").head_grad(mtl_core::balancing::HeadGrad::Own);
+    insta::assert_snapshot!(Joint::new(model, params, own).map(drop).unwrap_err(), @"");
+}
