@@ -2,11 +2,12 @@
 use crate::runner::Study;
 use mtl_core::{Error, Result};
 
+mod flat_regions;
 mod quickstart;
 mod selftest;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &selftest::SelfTest];
+static ALL: &[&dyn Study] = &[&flat_regions::FlatRegions, &quickstart::Quickstart, &selftest::SelfTest];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {
