@@ -1,7 +1,7 @@
 //! One training: data, method, what is measured.
 use crate::runner::{Cell, CellContext};
 use mtl_core::{
-    Context, Error, Learner, MultiTaskModel as _, Record, Result, Seed, TaskSpec,
+    Context, Error, Learner, Record, Result, Seed, TaskSpec,
     data::{EpochSampler, LabelledImages, Normalize, OverlaidPairs, TensorDataset, idx},
     learner::StepReport,
     loss::{predictions, task_loss},

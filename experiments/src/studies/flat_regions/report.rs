@@ -156,7 +156,7 @@ fn trained_part(files: &Files, results: &Results) -> anyhow::Result<(Section, St
     let mut forest = ForestPlot::new("difference of test accuracy [points]")
         .title("F-MTL minus what it is compared with")
         .sides("the other is better", "F-MTL is better");
-    let mut sentences = Vec::new();
+    let (mut sentences, mut effects) = (Vec::new(), 0);
     for other in ["plain", "plain, 2× epochs", "SAM", "F-MTL direct"] {
         for balancer in BALANCERS {
             let (a, b) = (method(balancer, "F-MTL"), method(balancer, other));
@@ -169,6 +169,7 @@ fn trained_part(files: &Files, results: &Results) -> anyhow::Result<(Section, St
             }
             let points: Vec<f64> = pairs.differences().iter().map(|d| 100.0 * d).collect();
             if PairedDifference::of(&points, LEVEL)?.interval.is_some() {
+                effects += 1;
                 forest = forest.row(format!("{balancer}: F-MTL − {other}"), Estimate::of(&points, LEVEL)?);
             }
             sentences.extend(accuracy().against(&means, &b, &[&a])?.iter().map(ToString::to_string));
@@ -193,8 +194,11 @@ fn trained_part(files: &Files, results: &Results) -> anyhow::Result<(Section, St
         ),
         ("sharpness", &sharp, "Means over seeds, 95 % t intervals."),
     ];
+    if table.is_empty() {
+        return Ok((section, table.to_text()));
+    }
     for (name, plot, caption) in plots {
-        if name == "differences" && sentences.is_empty() || means.is_empty() {
+        if name == "differences" && effects == 0 {
             continue;
         }
         plot.save_svg(&files.path(&format!("{name}.svg")))?;
