@@ -28,7 +28,7 @@ fn every_variant_is_measured_and_the_claims_are_judged() {
     assert!(value("f-cagrad", "sharpness").iter().all(|rise| *rise > 0.0));
     assert_eq!(value("cagrad-2x", "steps")[0], 2.0 * value("cagrad", "steps")[0]);
     assert_eq!(value("f-mgda", "backward_passes")[0], 2.0 * value("mgda", "backward_passes")[0]);
-    assert_ne!(value("f-pcgrad", "accuracy"), value("f-pcgrad-direct", "accuracy"));
+    assert_ne!(value("f-pcgrad", "sharpness"), value("f-pcgrad-direct", "sharpness"));
     let ledger = lab.run("verify --out r").expect(1);
     assert_eq!(ledger.err, "4 claims: 4 not testable\n", "two seeds are too few");
     assert!(lab.path("r/report/differences.png").exists());
