@@ -104,6 +104,9 @@ impl Ledger {
         let each = ["confirmed", "not confirmed", "not testable", "not run"];
         let each = each.map(|name| (count(name), name)).into_iter().filter(|(n, _)| *n > 0);
         let each: Vec<String> = each.map(|(n, name)| format!("{n} {name}")).collect();
+        if each.is_empty() {
+            return "no claims".to_owned();
+        }
         format!("{} claims: {}", self.rows.len(), each.join(", "))
     }
 

@@ -3,12 +3,18 @@ use crate::runner::Study;
 use mtl_core::{Error, Result};
 
 mod balancing;
+mod flat_regions;
 mod pages;
 mod quickstart;
 mod selftest;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &balancing::Balancing, &selftest::SelfTest];
+static ALL: &[&dyn Study] = &[
+    &quickstart::Quickstart,
+    &balancing::Balancing,
+    &flat_regions::FlatRegions,
+    &selftest::SelfTest,
+];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {
