@@ -9,12 +9,8 @@ mod quickstart;
 mod selftest;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[
-    &quickstart::Quickstart,
-    &balancing::Balancing,
-    &flat_regions::FlatRegions,
-    &selftest::SelfTest,
-];
+static ALL: &[&dyn Study] =
+    &[&quickstart::Quickstart, &balancing::Balancing, &flat_regions::FlatRegions, &selftest::SelfTest];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {

@@ -2,7 +2,7 @@
 use crate::runner::Report as Files;
 use anyhow::Context as _;
 use mtl_bench::{
-    Comparison, Plot, Record, Report, Results, Section, Table,
+    Comparison, Plot, Record, Results, Section, Table,
     metrics::{Better, DeltaMOptions, Targets, TaskScores, delta_m, score},
     store::Key,
 };
@@ -31,22 +31,9 @@ impl<'a> Pages<'a> {
         sections: impl IntoIterator<Item = Section>,
     ) -> anyhow::Result<String> {
         let Self { files, mut text, verdicts } = self;
-        let mut report = Report::new(title);
-        for verdict in &verdicts {
-            report = report.summary(verdict);
-        }
-        if !files.failed().is_empty() {
-            let failed = files
-                .failed()
-                .iter()
-                .map(|cell| format!("{} (seed {}): {}", cell.kind, cell.seed, cell.error));
-            report = report.section(Section::new("Cells that failed").list(failed));
-        }
+        let mut report = verdicts.iter().fold(files.page(title)?, |page, verdict| page.summary(verdict));
         for section in sections {
             report = report.section(section);
-        }
-        for (name, value) in files.facts() {
-            report = report.manifest(name, value);
         }
         report.save(&files.path("report.html"))?;
         if !verdicts.is_empty() {

@@ -1,4 +1,5 @@
 //! Inner products and weighted sums of long vectors, piece by piece so that each piece is read from memory once.
+#![allow(clippy::needless_range_loop)] // The compiler makes vector instructions of loops over lanes.
 use crate::{Error, Result, no_grad};
 use multiversion::{multiversion, target::target_cfg_f};
 use tch::{Device, Kind, Tensor};

@@ -224,8 +224,12 @@ fn gate_divergence(
         let _ = mtl_core::no_grad(|| model.forward(learner.params(), &batch.input, &ctx))?;
         let wanted = format!("gates.{}", spec.name);
         let found = ctx.take_traces().into_iter().find(|(name, _)| *name == wanted);
-        let gate =
-            found.map(|(_, gate): (String, Tensor)| gate.mean_dim([0i64].as_slice(), false, Kind::Double));
+        // Static gates are one row for all examples.
+        let mean = |gate: Tensor| {
+            let rows = if gate.dim() < 2 { gate.unsqueeze(0) } else { gate };
+            rows.mean_dim([0i64].as_slice(), false, Kind::Double)
+        };
+        let gate = found.map(|(_, gate)| mean(gate));
         Ok(gate.map(Vec::<f64>::try_from).transpose()?)
     };
     let (Some(p), Some(q)) = (mean(0, first)?, mean(1, second)?) else { return Ok(None) };
