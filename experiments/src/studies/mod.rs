@@ -6,9 +6,11 @@ mod balancing;
 mod pages;
 mod quickstart;
 mod selftest;
+mod slimmable;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] = &[&quickstart::Quickstart, &balancing::Balancing, &selftest::SelfTest];
+static ALL: &[&dyn Study] =
+    &[&quickstart::Quickstart, &balancing::Balancing, &slimmable::Slimmable, &selftest::SelfTest];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {
