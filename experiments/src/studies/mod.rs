@@ -7,10 +7,16 @@ mod flat_regions;
 mod pages;
 mod quickstart;
 mod selftest;
+mod slimmable;
 
 /// Every study, in the order `list` shows them.
-static ALL: &[&dyn Study] =
-    &[&quickstart::Quickstart, &balancing::Balancing, &flat_regions::FlatRegions, &selftest::SelfTest];
+static ALL: &[&dyn Study] = &[
+    &quickstart::Quickstart,
+    &balancing::Balancing,
+    &flat_regions::FlatRegions,
+    &slimmable::Slimmable,
+    &selftest::SelfTest,
+];
 
 /// Every study.
 pub fn all() -> &'static [&'static dyn Study] {
