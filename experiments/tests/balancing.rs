@@ -31,8 +31,16 @@ fn methods_suites_and_architectures_are_measured() {
 #[test]
 fn unknown_methods_are_refused_with_the_nearest_name() {
     let lab = Lab::new();
-    let answer = lab.run("run balancing --out r --set method=pcgrd").expect(2);
-    assert!(answer.err.contains("did you mean `pcgrad`?"), "{}", answer.err);
-    let answer = lab.run("run balancing --out r --set architecture=mmo").expect(2);
-    assert!(answer.err.contains("did you mean `mmoe`?"), "{}", answer.err);
+    let refusal = |method: &str, architecture: &str| {
+        let keys = "suite = 'conflict'\nwidths = { list = [4] }\ntrain_examples = 9\ntest_examples = 9\nbatch = 9\n\
+                    steps = 1\nlr = 0.1\n";
+        let names = format!("method = '{method}'\narchitecture = '{architecture}'\n");
+        let text = format!("seeds = [0]\n[[grid]]\nkind = 'train'\n{keys}{names}");
+        std::fs::write(lab.path("grid.toml"), text).unwrap();
+        lab.run("run balancing --out r --config grid.toml").expect(2).err
+    };
+    let error = refusal("pcgrd", "hps");
+    assert!(error.contains("did you mean `pcgrad`?"), "{error}");
+    let error = refusal("equal", "mmo");
+    assert!(error.contains("did you mean `mmoe`?"), "{error}");
 }

@@ -16,11 +16,11 @@ fn the_ledger_tells_what_holds_what_does_not_and_what_was_not_run() {
     let after = lab.run("verify selftest").expect(1);
     assert_eq!(after.err, "3 claims: 1 confirmed, 1 not confirmed, 1 not testable\n");
     insta::assert_snapshot!(after.out, @"
-    claim                       paper                effect  seeds         verdict
-    ──────────────────────────────────────────────────────────────────────────────
-    selftest/momentum-helps  no paper  -0.16 [-0.30, -0.01]      4       confirmed
-    selftest/momentum-harms  no paper  +0.06 [-0.04, +0.16]      4   not confirmed
-    selftest/nesterov-helps  no paper                     —      —    not testable
+    claim                        paper                 effect  seeds         verdict
+    ────────────────────────────────────────────────────────────────────────────────
+    selftest/momentum-helps  no paper   -0.16 [-0.30, -0.01]      4       confirmed
+    selftest/momentum-harms  no paper   +0.06 [-0.04, +0.16]      4   not confirmed
+    selftest/nesterov-helps  no paper                      —      —    not testable
 
     selftest/momentum-helps: confirmed
       paper     Made up for the self-test, no paper

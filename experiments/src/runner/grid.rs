@@ -316,7 +316,7 @@ mod tests {
         let text = "seeds = [3, 1, 2]\n[[grid]]\nkind = 'k'\nfirst_seeds = 2\n[[grid]]\nkind = 'l'\n";
         assert_eq!(labels(text), ["k seed=3", "k seed=1", "l seed=3", "l seed=1", "l seed=2"]);
         let text = "seeds = [0]\n[[grid]]\nkind = 'k'\nfirst_seeds = 0\n";
-        insta::assert_snapshot!(refusal(text), @"`grid.toml`: line 4: `first_seeds` must be a number of at least 1");
+        insta::assert_snapshot!(refusal(text), @"`s.toml`: line 4: `first_seeds` must be a number of at least 1");
     }
 
     #[test]
