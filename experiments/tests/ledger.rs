@@ -43,10 +43,7 @@ fn the_ledger_tells_what_holds_what_does_not_and_what_was_not_run() {
     let page = lab.read("results/selftest/report/report.html");
     for text in [&run.out, &page, &lab.read("results/selftest/report/claims.md")] {
         assert!(text.contains("momentum-helps"), "{text}");
-        assert!(
-            text.contains("not confirmed") && text.contains("no records of loss for `nesterov`"),
-            "{text}"
-        );
+        assert!(text.contains("not confirmed") && text.contains("no records of loss for"), "{text}");
     }
 }
 
