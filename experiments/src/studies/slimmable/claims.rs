@@ -65,12 +65,13 @@ pub(super) fn volumes(results: &Results) -> anyhow::Result<Results> {
             Record::new("hypervolume", value).method(name).setting(&record.setting).seed(record.seed)
         };
         volumes.push(volume(REQUESTS, record.value));
+        // Every method must have each width that the whole network has.
+        let needed = points(results, &[DISTILLED], record.seed, widest).len();
         for (name, methods) in families {
-            // Each width must be there for every preference.
-            let counts: Vec<usize> =
-                methods.iter().map(|method| points(results, &[*method], record.seed, widest).len()).collect();
-            if counts.iter().all(|n| *n > 0 && Some(n) == counts.first()) {
-                volumes.push(volume(name, covered(&points(results, methods, record.seed, widest))?));
+            let all = |method: &&str| points(results, &[method], record.seed, widest).len() == needed;
+            if needed > 0 && methods.iter().all(all) {
+                let covered = covered(&points(results, methods, record.seed, widest))?;
+                volumes.push(volume(name, covered));
             }
         }
     }
@@ -227,9 +228,12 @@ fn reached(results: &Results) -> anyhow::Result<Claim> {
         .paired(&test, &results)?)
 }
 
-/// Names of `results` by setting, whose ratio rises.
-pub(super) fn budgets(results: &Results) -> Vec<String> {
-    results.names(Key::Setting).into_iter().filter(|setting| budget_ratio(setting).is_some()).collect()
+/// Settings of `results` that have a ratio, from small to large ones.
+pub(super) fn by_ratio(results: &Results, ratio: impl Fn(&str) -> Option<f64>) -> Vec<(f64, String)> {
+    let names = results.names(Key::Setting).into_iter();
+    let mut found: Vec<(f64, String)> = names.filter_map(|name| Some((ratio(&name)?, name))).collect();
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    found
 }
 
 #[cfg(test)]
@@ -242,6 +246,25 @@ mod tests {
         let claims = all(&Results::from_records([]).unwrap()).unwrap();
         assert_eq!(claims.len(), 5);
         assert!(claims.iter().all(|claim| claim.outcome == ClaimOutcome::NotTestable));
+    }
+
+    #[test]
+    fn a_family_that_lacks_a_width_covers_nothing_yet() {
+        let run = |method: &str, width: &str| {
+            let setting = format!("encoder {width}, decoder {width}");
+            let record = |(task, _): (&str, f64)| {
+                Record::new("performance", 0.9).method(method).setting(&setting).task(task)
+            };
+            TASKS.map(record)
+        };
+        let volume = Record::new("hypervolume", 0.5).method(DISTILLED).setting("budget of 1");
+        let supernet = [run(DISTILLED, "0.5"), run(DISTILLED, "1")].concat();
+        let whole: Vec<Record> = supernet.into_iter().chain([volume]).chain(run(INDIVIDUAL, "0.5")).collect();
+        let family = |records: &[Record]| {
+            volumes(&Results::from_records(records.iter().cloned()).unwrap()).unwrap().method(FAMILY).len()
+        };
+        assert_eq!(family(&whole), 0);
+        assert_eq!(family(&[whole, run(INDIVIDUAL, "1").to_vec()].concat()), 1);
     }
 
     #[test]

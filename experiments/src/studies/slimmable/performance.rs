@@ -115,7 +115,7 @@ mod tests {
     fn one_network_covers_a_box_and_two_their_union() {
         // Halfway to perfection at every task.
         let half = vec![0.55, 0.75, 0.75, 0.5];
-        assert!((covered(&[half.clone()]).unwrap() - 0.5f64.powi(4)).abs() < 1e-12);
+        assert!((covered(std::slice::from_ref(&half)).unwrap() - 0.5f64.powi(4)).abs() < 1e-12);
         assert!((covered(&[half.clone(), half.clone()]).unwrap() - 0.5f64.powi(4)).abs() < 1e-12);
         // Perfect at the last task, a quarter of the way at the others; the common part counts once.
         let other = vec![0.325, 0.625, 0.625, 1.0];

@@ -1,7 +1,7 @@
 //! Tables and plots of the study, from whatever records there are.
 use super::{
     claims::{
-        DISTILLED, FAMILY, REQUESTS, RETRAINED, UNIFORM, budget_ratio, budgets, ratios, uniform_means,
+        DISTILLED, FAMILY, REQUESTS, RETRAINED, UNIFORM, budget_ratio, by_ratio, ratios, uniform_means,
         volumes,
     },
     performance::TASKS,
@@ -109,7 +109,7 @@ fn gains_by_width(performances: &Results, arm: &str) -> anyhow::Result<Option<He
     let names: Vec<String> = widths.iter().map(f64::to_string).collect();
     let map = HeatMap::new(&names, &names, values)?
         .title(format!("What distillation by {arm} brings"))
-        .labels("width of the encoder", "width of the decoders", "performance gained [points]")
+        .labels("width of the encoder", "width of the decoders", "gain [points]")
         .diverging(0.0);
     Ok(Some(map))
 }
@@ -121,12 +121,12 @@ fn control_part(pages: &mut Pages<'_>, results: &Results) -> Part {
         return Ok(None);
     }
     let columns = [
-        ("wide_share", "decoder not narrowed", Better::Higher),
-        ("kept_share", "performance not lower", Better::Higher),
-        ("moved_share", "network changes", Better::Higher),
-        ("moved_kept_share", "performance not lower where it changes", Better::Higher),
+        ("wide_share", "decoder not narrowed"),
+        ("kept_share", "performance not lower"),
+        ("moved_share", "network changes"),
+        ("moved_kept_share", "performance not lower where it changes"),
     ];
-    let heads = columns.map(|(_, name, better)| Column::new(name).better(better).percent());
+    let heads = columns.map(|(_, name)| Column::new(name).percent());
     let mut table = Table::new("network and rule", heads).title(
         "Pairs of requests that differ by a tenth of the preference, seen from the task that gains it",
     );
@@ -135,7 +135,7 @@ fn control_part(pages: &mut Pages<'_>, results: &Results) -> Part {
             let here = results.method(arm).setting(rule);
             let cells = columns
                 .iter()
-                .map(|(metric, ..)| cell(&here.metric(metric)))
+                .map(|(metric, _)| cell(&here.metric(metric)))
                 .collect::<anyhow::Result<Vec<_>>>()?;
             table.row(format!("{arm}, {rule}"), cells)?;
         }
@@ -151,33 +151,53 @@ fn control_part(pages: &mut Pages<'_>, results: &Results) -> Part {
         )
         .table(&table);
     let ours = results.method(DISTILLED);
-    for setting in budgets(&ours) {
-        let Some(ratio) = budget_ratio(&setting) else { continue };
+    for (ratio, setting) in by_ratio(&ours, budget_ratio) {
         let here = ours.setting(&setting);
-        for (metric, name, label) in [
-            ("preferred_width", "width", "width of the task's decoder"),
-            ("preferred_performance", "performance", "performance on the test images"),
-        ] {
-            let curves = by_preference(&here.metric(metric), label)?
-                .title(format!("At the cost of width {ratio}: {label}"));
-            pages.plot(&format!("{name}-{ratio}"), &curves)?;
-            section = section.plot(
+        let widths = widths_by_preference(&here.metric("preferred_width"))?
+            .title(format!("Width of a task's decoder, at the cost of width {ratio}"));
+        pages.plot(&format!("width-{ratio}"), &widths)?;
+        let curves = changes_by_preference(&here.metric("preferred_performance"))?
+            .title(format!("Performance by preference, at the cost of width {ratio}"));
+        pages.plot(&format!("performance-{ratio}"), &curves)?;
+        section = section
+            .plot(&widths, "Mean over all requests with this preference for the task, and over seeds.")?
+            .plot(
                 &curves,
-                "Mean over all requests with this preference for the task and over seeds; bands are 95 % t intervals over seeds.",
+                "Mean over all requests with this preference for the task, on the test images; bands are 95 % t intervals over \
+                 seeds.",
             )?;
-        }
     }
     Ok(Some(section))
 }
 
-/// A curve for each task.
-fn by_preference(results: &Results, label: &str) -> anyhow::Result<LearningCurves> {
+/// Mean width by task and preference.
+fn widths_by_preference(results: &Results) -> anyhow::Result<HeatMap> {
+    let tasks = ordered(results, Key::Task, &TASKS.map(|(task, _)| task));
+    let steps = results.steps();
+    let last = steps.last().copied().unwrap_or(1).max(1) as f64;
+    let mean = |task: &str, step: u64| {
+        let found = results.task(task).filter(|r| r.step == step);
+        if found.is_empty() { Ok(None) } else { Ok(Some(found.estimate(LEVEL)?.mean)) }
+    };
+    let row = |task: &&str| steps.iter().map(|step| mean(task, *step)).collect::<anyhow::Result<Vec<_>>>();
+    let values = tasks.iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
+    let columns: Vec<String> = steps.iter().map(|step| (*step as f64 / last).to_string()).collect();
+    let rows: Vec<String> = tasks.iter().map(|task| (*task).to_owned()).collect();
+    let map = HeatMap::new(&rows, &columns, values)?;
+    Ok(map.labels("task", "preference for the task", "width").range(0.0, 1.0))
+}
+
+/// For each task a curve of its performance, minus that without any preference for it, seed by seed.
+fn changes_by_preference(results: &Results) -> anyhow::Result<LearningCurves> {
     let last = results.steps().last().copied().unwrap_or(1).max(1) as f64;
-    let mut curves = LearningCurves::new("preference for the task", label);
+    let mut curves = LearningCurves::new("preference for the task", "change of its performance [points]");
     for name in ordered(results, Key::Task, &TASKS.map(|(task, _)| task)) {
         let of_task = results.task(name);
+        let without = of_task.filter(|r| r.step == 0);
         let point = |step: u64| {
-            let estimate = of_task.filter(|r| r.step == step).estimate(LEVEL)?;
+            let pairs = Results::pair(&of_task.filter(|r| r.step == step), &without)?;
+            let changes: Vec<f64> = pairs.differences().iter().map(|d| 100.0 * d).collect();
+            let estimate = Estimate::of(&changes, LEVEL)?;
             let band = estimate.interval.map(|i| (i.low, i.high));
             Ok(CurvePoint { x: step as f64 / last, mean: estimate.mean, band })
         };
@@ -194,7 +214,8 @@ fn volume_part(pages: &mut Pages<'_>, results: &Results) -> Part {
     if names.is_empty() {
         return Ok(None);
     }
-    let settings = budgets(&volumes);
+    let settings: Vec<String> =
+        by_ratio(&volumes, budget_ratio).into_iter().map(|(_, setting)| setting).collect();
     let columns: Vec<Column> =
         settings.iter().map(|setting| Column::new(setting).better(Better::Higher).percent()).collect();
     let mut table = Table::new("networks", columns).title("Volume of performances that is covered");
@@ -238,7 +259,8 @@ fn width_part(pages: &mut Pages<'_>, results: &Results) -> Part {
         return Ok(None);
     }
     let means = uniform.mean_over_tasks()?;
-    let settings = means.names(Key::Setting);
+    let width_of = |setting: &str| ratios(setting).map(|(e, _)| e);
+    let settings: Vec<String> = by_ratio(&means, width_of).into_iter().map(|(_, setting)| setting).collect();
     let width = |setting: &str| ratios(setting).map_or(String::new(), |(e, _)| format!("width {e}"));
     let heads = settings.iter().map(|setting| width(setting));
     let columns: Vec<Column> = heads
