@@ -1,5 +1,5 @@
 //! The ledger of claims, with a study of which one claim holds, one does not and one cannot be told.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::needless_range_loop)]
 mod common;
 
 use common::Lab;

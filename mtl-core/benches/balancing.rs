@@ -5,7 +5,7 @@
 //! forward pass, checks of losses and gradients, balancing, plain gradient descent. Prints one JSON object per row.
 //!
 //! `cargo bench -p mtl-core --bench balancing -- [--sizes 1M,10M] [--tasks 3,8] [--reps 15] [--only mgda]`
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)] // A bench that cannot run may stop.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)] // A bench that cannot run may stop.
 use mtl_core::{
     Batch, Context, Input, Learner, Model, MultiTaskModel, Seed, StateDict, TaskSpec,
     learner::Step,
@@ -107,12 +107,15 @@ impl Setting {
     }
 }
 
+/// A step by its number.
+type TimedStep<'a> = Box<dyn FnMut(u64) + 'a>;
+
 fn measure(size: &str, tasks: usize, reps: usize, only: &str) {
     let setting = Setting::new(size, tasks);
     let shared: usize =
         setting.params.iter().filter(|(name, _)| setting.model.is_shared(name)).map(|(_, t)| t.numel()).sum();
     let trainable = setting.params.trainable();
-    let mut steps: Vec<(String, Box<dyn FnMut(u64) + '_>)> =
+    let mut steps: Vec<(String, TimedStep<'_>)> =
         vec![("k_backward".to_owned(), Box::new(|_| setting.plain(&trainable)))];
     let mut add = |name: String, mut joint: Joint| {
         let batches = &setting.batches;
