@@ -226,9 +226,9 @@ fn shared_parameters_are_those_of_the_encoder() {
 fn what_cannot_be_is_refused() {
     let mut sampled = joint(encoders().remove(0), config("sdmgrad"));
     let error = sampled.observe(&batches(0, 2, true), Step { index: 0, seed: SEED }).unwrap_err();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @"`batches` must be at least 3 examples for each task, as this balancer takes three independent batches, but is 2");
     let model = Arc::new(MultiTask::new(encoders().remove(0), tasks()).unwrap());
     let params = model.init(SEED).unwrap().trainable();
     let own = config("uw").head_grad(mtl_core::balancing::HeadGrad::Own);
-    insta::assert_snapshot!(Joint::new(model, params, own).map(drop).unwrap_err(), @"");
+    insta::assert_snapshot!(Joint::new(model, params, own).map(drop).unwrap_err(), @"`head_grad` must be `weighted` or absent with a loss weighting, which makes one backward pass, but is own");
 }

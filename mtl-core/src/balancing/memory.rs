@@ -169,7 +169,7 @@ impl LearnedRow {
     }
 
     pub(super) fn learned(&mut self) -> Option<Learned<'_>> {
-        (!self.grads.is_empty()).then_some(Learned { values: &mut self.values, grads: &self.grads })
+        (!self.values.is_empty()).then_some(Learned { values: &mut self.values, grads: &self.grads })
     }
 
     /// Starts from saved numbers.

@@ -123,7 +123,7 @@ pub enum HeadGrad {
 pub struct Learned<'a> {
     /// The numbers.
     pub values: &'a mut [f64],
-    /// Their gradients in the last step.
+    /// Their gradients in the last step; empty before the first one and where a step gave none.
     pub grads: &'a [f64],
 }
 

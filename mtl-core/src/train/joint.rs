@@ -403,15 +403,17 @@ impl Learner for Joint {
         params.same_layout(&self.params, "learner state")?;
         // All are checked before the first is changed for good.
         let (balancers, tuned) = (self.balancers().snapshot(), self.tuner.state().snapshot());
-        let learned = self.learned();
+        let learned_before = self.learned();
         self.load_balancers(&state.section("b."))?;
+        // How many numbers there are is known with the state.
+        let learned = self.learned();
         let loaded = self
             .tuner
             .load_state(&state.section("t."), &learned)
             .and_then(|()| self.optimizer.load_state(&state.section("o."), &self.params));
         if let Err(error) = loaded {
             self.load_balancers(&balancers)?;
-            self.tuner.load_state(&tuned, &learned)?;
+            self.tuner.load_state(&tuned, &learned_before)?;
             return Err(error);
         }
         self.params.assign(&params)
