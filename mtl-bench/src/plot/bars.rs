@@ -145,7 +145,7 @@ impl Plot for BarChart {
         }
         let label_width = label_width.min(0.36 * WIDTH);
         let left = MARGIN + label_width + 10.0;
-        let number = |v: f64| format!("{:.*}", self.decimals, v * self.scale).replace('-', "−");
+        let number = |v: f64| frame::number(v * self.scale, self.decimals);
         let mut number_width = 0.0_f64;
         for (_, _, estimate) in &self.bars {
             number_width = number_width.max(SMALL.width(&number(estimate.mean))?);

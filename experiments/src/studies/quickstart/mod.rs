@@ -30,7 +30,7 @@ impl Study for Quickstart {
     }
 
     fn revision(&self) -> u32 {
-        3
+        4
     }
 
     fn grid(&self) -> &'static str {
