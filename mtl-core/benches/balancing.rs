@@ -1,17 +1,21 @@
 //! Cost of a whole training step with gradient balancing, as a multiple of K plain backward passes.
 //!
-//! The networks are those of `bench_balancing.py`: a trunk of linear layers with ReLU and K linear heads, batch 128, one
-//! thread, processor time. Methods take turns inside each repetition. A step here is everything `Joint::observe` does:
-//! forward pass, checks of losses and gradients, balancing, plain gradient descent. Prints one JSON object per row.
+//! The networks of `1M` and `10M` are those of `bench_balancing.py`: a trunk of linear layers with ReLU and K linear heads,
+//! batch 128, one thread, processor time; `conv-1M` and so on have a convolutional trunk or a vision transformer on 32 × 32
+//! images. Methods take turns inside each repetition. A step here is everything `Joint::observe` does: forward pass, checks of
+//! losses and gradients, balancing, plain gradient descent; the row `update` is that last part alone. Prints one JSON object
+//! per row.
 //!
-//! `cargo bench -p mtl-core --bench balancing -- [--sizes 1M,10M] [--tasks 3,8] [--reps 15] [--only mgda]`
+//! `cargo bench -p mtl-core --bench balancing -- [--sizes 1M,10M,conv-1M,conv-10M,vit-1M,vit-10M] [--tasks 3,8] [--reps 15]
+//! [--only mgda]`
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)] // A bench that cannot run may stop.
 use mtl_core::{
-    Batch, Context, Input, Learner, Model, MultiTaskModel, Seed, StateDict, TaskSpec,
+    Batch, Context, Encoder, Input, Learner, Model, MultiTaskModel, Seed, StateDict, TaskSpec,
     learner::Step,
     loss,
-    models::{Mlp, MultiTask},
-    optim::Schedule,
+    models::{CnnConfig, CnnPooling, Mlp, MultiTask, VitConfig},
+    optim::{OPTIMIZERS, Optimizer, Schedule},
+    registry::Registry,
     rng,
     train::{GramRoute, Joint, JointConfig, Method},
 };
@@ -40,6 +44,8 @@ fn main() {
 
 /// Nanoseconds of processor time of this thread.
 fn cpu() -> f64 {
+    // The system brings the number up to date when it schedules, otherwise only at its ticks.
+    std::thread::yield_now();
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
@@ -66,14 +72,22 @@ struct Setting {
 
 impl Setting {
     fn new(size: &str, tasks: usize) -> Self {
-        let widths: &[i64] = match size {
-            "1M" => &[256, 672, 672, 512],
-            "10M" => &[512, 2176, 2176, 1792],
-            other => panic!("unknown size {other}; 1M or 10M"),
+        let images = CnnConfig::default().image(3, 32, 32).pooling(CnnPooling::Mean);
+        let patches = VitConfig::default().image(3, 32, 4);
+        let (trunk, shape): (Arc<dyn Encoder>, &[i64]) = match size {
+            "1M" => (Arc::new(Mlp::new(&[256, 672, 672, 512]).unwrap()), &[256]),
+            "10M" => (Arc::new(Mlp::new(&[512, 2176, 2176, 1792]).unwrap()), &[512]),
+            "conv-1M" => (Arc::new(images.widths(&[64, 128, 256, 256]).build().unwrap()), &[3, 32, 32]),
+            "conv-10M" => {
+                (Arc::new(images.widths(&[128, 256, 512, 1024, 400]).build().unwrap()), &[3, 32, 32])
+            }
+            "vit-1M" => (Arc::new(patches.size(128, 5, 4).build().unwrap()), &[3, 32, 32]),
+            "vit-10M" => (Arc::new(patches.size(384, 6, 6).build().unwrap()), &[3, 32, 32]),
+            other => panic!("unknown size {other}; 1M, 10M, conv-1M, conv-10M, vit-1M or vit-10M"),
         };
         let specs = (0..tasks).map(|k| TaskSpec::classification(format!("task{k}"), CLASSES)).collect();
-        let model = Arc::new(MultiTask::new(Arc::new(Mlp::new(widths).unwrap()), specs).unwrap());
-        let x = rng::normal(&mut Seed(0).stream("x", 0), &[BATCH, widths[0]], 1.0);
+        let model = Arc::new(MultiTask::new(trunk, specs).unwrap());
+        let x = rng::normal(&mut Seed(0).stream("x", 0), &[&[BATCH], shape].concat(), 1.0);
         let input = || Input::from(x.shallow_clone());
         let labels = |task: i64| {
             (Tensor::arange(BATCH, (Kind::Int64, tch::Device::Cpu)) * (2 * task + 1) + task)
@@ -115,21 +129,30 @@ fn measure(size: &str, tasks: usize, reps: usize, only: &str) {
     let shared: usize =
         setting.params.iter().filter(|(name, _)| setting.model.is_shared(name)).map(|(_, t)| t.numel()).sum();
     let trainable = setting.params.trainable();
-    let mut steps: Vec<(String, TimedStep<'_>)> =
-        vec![("k_backward".to_owned(), Box::new(|_| setting.plain(&trainable)))];
-    let mut add = |name: String, mut joint: Joint| {
+    let mut updated = setting.params.trainable();
+    let direction = setting.params.snapshot();
+    let mut sgd: Box<dyn Optimizer> =
+        Registry::new(OPTIMIZERS).build("sgd", Method::new("sgd").config).unwrap();
+    let mut steps: Vec<(String, TimedStep<'_>)> = vec![
+        ("k_backward".to_owned(), Box::new(|_| setting.plain(&trainable))),
+        ("update".to_owned(), Box::new(|_| sgd.step(&mut updated, &direction, 1e-9).unwrap())),
+    ];
+    let mut add = |name: String, balancer: &str, route: GramRoute| {
+        if !name.contains(only) {
+            return;
+        }
+        let mut joint = setting.joint(balancer, route);
         let batches = &setting.batches;
         let step = move |index| {
             joint.observe(batches, Step { index, seed: Seed(0) }).unwrap();
         };
         steps.push((name, Box::new(step)));
     };
-    add("equal".to_owned(), setting.joint("equal", GramRoute::Auto));
+    add("equal".to_owned(), "equal", GramRoute::Auto);
     for balancer in BALANCERS {
-        add(format!("{balancer} (auto)"), setting.joint(balancer, GramRoute::Auto));
-        add(format!("{balancer} (gradients)"), setting.joint(balancer, GramRoute::Gradients));
+        add(format!("{balancer} (auto)"), balancer, GramRoute::Auto);
+        add(format!("{balancer} (gradients)"), balancer, GramRoute::Gradients);
     }
-    steps.retain(|(name, _)| name == "k_backward" || name.contains(only));
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let mut extra: BTreeMap<usize, f64> = BTreeMap::new();
     for rep in 0..reps + 2 {

@@ -280,7 +280,8 @@ impl LayerGrads {
             return Err(Error::shape("weights", format!("[{tasks}]"), vec![weights.len() as i64]));
         }
         let mut total = StateDict::new();
-        for layer in &self.layers {
+        // Each layer's output gradients go as its weight gradient comes.
+        for layer in self.layers {
             let extra = extra.as_ref().and_then(|(calls, grads)| {
                 let uses: Vec<usize> =
                     calls.iter().enumerate().filter(|(_, c)| c.name == layer.name).map(|(i, _)| i).collect();

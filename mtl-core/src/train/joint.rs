@@ -4,6 +4,7 @@ use super::{
     flat::{Flat, FlatConfig},
     options::{GradSource, GramRoute, Options},
     pass::{Gradients, Pass},
+    spare::Spare,
 };
 use crate::{
     Batch, Context, Error, Input, Learner, LearnerState, MultiTaskModel, Result, StateDict,
@@ -184,6 +185,7 @@ pub struct Joint {
     flat: Option<Flat>,
     /// Improves what the balancers learn; the names are `loss` and `flat`.
     tuner: Box<dyn Optimizer>,
+    spare: Spare,
     config: JointConfig,
 }
 
@@ -236,6 +238,7 @@ impl Joint {
         Ok(Self {
             optimizer: optimizer()?,
             tuner: optimizer()?,
+            spare: Spare::default(),
             balancer: balancer()?,
             sam: config.sam.clone().map(SamConfig::build).transpose()?,
             flat: config.flat.clone().map(flat).transpose()?,
@@ -320,7 +323,7 @@ impl Learner for Joint {
     fn observe(&mut self, batches: &[Batch], step: Step) -> Result<StepReport> {
         self.check_batches(batches)?;
         let measure = self.config.measure_every > 0 && step.index.is_multiple_of(self.config.measure_every);
-        let Self { model, params, optimizer, balancer, sam, flat, tuner, config } = self;
+        let Self { model, params, optimizer, balancer, sam, flat, tuner, spare, config } = self;
         let options = Options {
             aux_weight: config.aux_weight,
             head_grad: config.head_grad,
@@ -328,7 +331,7 @@ impl Learner for Joint {
             gram: config.gram,
             measure,
         };
-        let pass = Pass { model: &**model, params, batches, step, options };
+        let pass = Pass { model: &**model, params, batches, step, options, spare };
         let (found, losses) = match (sam.as_ref(), flat.as_mut()) {
             (_, Some(flat)) => {
                 let found = flat.gradients(&pass, balancer)?;
@@ -361,7 +364,7 @@ impl Learner for Joint {
         if let Balancer::Losses(method) = balancer
             && method.looks_back()
         {
-            let again = Pass { model: &**model, params, batches, step, options };
+            let again = Pass { model: &**model, params, batches, step, options, spare };
             method.after_step(&again.losses()?)?;
         }
         Ok(StepReport { losses, grad_norm: Some(norm), weights, gram })

@@ -10,6 +10,7 @@ mod hooks;
 mod joint;
 mod options;
 mod pass;
+mod spare;
 
 pub use checkpoint::Checkpoints;
 pub use descend::descend;

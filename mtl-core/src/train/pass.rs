@@ -1,5 +1,8 @@
 //! One evaluation of the training objective: losses, and gradients as the balancer wants them.
-use super::options::{GradSource, GramRoute, Options};
+use super::{
+    options::{GradSource, GramRoute, Options},
+    spare::Spare,
+};
 use crate::{
     Batch, Context, Error, MultiTaskModel, ParamSource, Result, StateDict,
     balancing::{Balanced, Balancer, Call, Gram, LayerGrads, REPRESENTATION, Recorder, StepCtx, TaskGrads},
@@ -17,6 +20,7 @@ pub(super) struct Pass<'a> {
     pub(super) batches: &'a [Batch],
     pub(super) step: Step,
     pub(super) options: Options,
+    pub(super) spare: &'a Spare,
 }
 
 /// Losses in the graph.
@@ -91,6 +95,7 @@ impl Pass<'_> {
                 // A method on inner products refuses those that are not finite.
                 let by_products = matches!(balancer, Balancer::Gram(_));
                 let found = self.per_task_checked(!by_products)?;
+                self.spare.keep(&found.shared);
                 let grads = TaskGrads::new(found.shared)?;
                 let gram = match balancer {
                     Balancer::Gradients(_) if self.options.measure => Some(grads.gram()?),
@@ -171,6 +176,7 @@ impl Pass<'_> {
         let (mut shared, mut own) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (i, (loss, batch)) in forward.losses.iter().zip(self.batches).enumerate() {
             let keep_graph = forward.aux.is_some() || (forward.shared_graph && i + 1 < count);
+            self.spare.let_go();
             let grads = self.params.gradients(loss, keep_graph)?;
             let (common, private) = self.split(grads);
             // Inner products would tell as well, and cost another look at every number.
@@ -309,6 +315,7 @@ impl Pass<'_> {
         let (mut outputs, mut shared, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for (i, loss) in forward.losses.iter().enumerate() {
             let keep_graph = forward.aux.is_some() || (forward.shared_graph && i + 1 < count);
+            self.spare.let_go();
             let (found, rest) = backward(loss, keep_graph)?;
             let (common, private) = self.split(rest);
             outputs.push(found);
@@ -316,6 +323,7 @@ impl Pass<'_> {
             own.push(private);
         }
         let aux = forward.aux.as_ref().map(|aux| backward(aux, false)).transpose()?;
+        self.spare.keep(&shared);
         let grads = LayerGrads::new(self.params, &calls, &outputs, shared)?;
         Ok(PerLayer { losses, grads, own, aux, calls })
     }
