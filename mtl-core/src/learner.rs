@@ -1,5 +1,7 @@
 //! What learns: the trait between methods and everything that drives, stops, resumes and evaluates them.
-use crate::{Batch, Error, Input, Result, Seed, StateDict, balancing::Gram, params::ParamStore};
+use crate::{
+    Batch, Error, Input, Result, Seed, StateDict, analysis::Affinity, balancing::Gram, params::ParamStore,
+};
 use serde_json::Value;
 use std::{fmt::Debug, path::Path};
 use tch::Tensor;
@@ -14,7 +16,7 @@ pub struct Step {
 }
 
 /// What one step had to say.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct StepReport {
     /// Loss of each batch, in the order given, before weighting.
     pub losses: Vec<f64>,
@@ -24,6 +26,10 @@ pub struct StepReport {
     pub weights: Option<Vec<f64>>,
     /// Inner products of the task gradients of the shared parameters, where they were computed.
     pub gram: Option<Gram>,
+    /// What a step on one task would do to the loss of another, where that was asked for.
+    pub affinity: Option<Affinity>,
+    /// What layers traced, such as the gates of mixtures of experts, outside the graph, where that was asked for.
+    pub traces: Vec<(String, Tensor)>,
 }
 
 /// Something happened between two steps that a method may need to know.

@@ -2,10 +2,16 @@
 //!
 //! Gradient conflict ([`conflict`](conflict()), [`ConflictMeter`]) and look-ahead affinity ([`affinity`](affinity()))
 //! need tensors; transfer gains ([`transfer_gain`]) and expert usage ([`ExpertCounts`]) do not.
+//!
+//! During training the meters are fed from the reports of the steps: `measure_every`, `affinity_every` and `trace_every` of
+//! `JointConfig` say how often a report has inner products for a [`ConflictMeter`], affinities for a [`MeanAffinity`], and the
+//! gates of experts for [`ExpertCounts`]. At 0, the default, nothing of it is computed; otherwise training is the same to the
+//! last bit.
 #![cfg_attr(
     not(feature = "torch"),
     doc = "",
     doc = "[`ConflictMeter`]: crate",
+    doc = "[`MeanAffinity`]: crate",
     doc = "[`conflict`](conflict()): crate",
     doc = "[`affinity`](affinity()): crate"
 )]

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Batch, Context, Error, Input, Learner, LearnerState, MultiTaskModel, Result, StateDict,
+    analysis::affinity,
     balancing::{BALANCERS, Balancer, HeadGrad, Learned},
     learner::{Boundary, Step, StepReport},
     no_grad,
@@ -16,7 +17,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 use tch::Tensor;
 
 /// How [`Joint`] learns; the default is Adam at a constant 1e-3 on the plain sum of the losses.
@@ -44,6 +45,11 @@ pub struct JointConfig {
     pub gram: GramRoute,
     /// Steps between two reports of the inner products of the gradients, by balancers that do without; 0 for none.
     pub measure_every: u64,
+    /// Steps between two reports of the affinity of the tasks (TAG), each of which costs a backward pass for each task and a
+    /// forward pass for each pair; 0 for none. Needs one batch for each task and positive losses.
+    pub affinity_every: u64,
+    /// Steps between two reports of what layers trace, such as which experts a task took; 0 for none. Costs no pass.
+    pub trace_every: u64,
     /// Factor of the auxiliary losses that layers add, such as the load balance of a router. At least 0.
     pub aux_weight: f64,
 }
@@ -61,6 +67,8 @@ impl Default for JointConfig {
             head_grad: None,
             gram: GramRoute::default(),
             measure_every: 0,
+            affinity_every: 0,
+            trace_every: 0,
             aux_weight: 0.01,
         }
     }
@@ -134,6 +142,20 @@ impl JointConfig {
     #[must_use]
     pub fn measure_every(mut self, measure_every: u64) -> Self {
         self.measure_every = measure_every;
+        self
+    }
+
+    /// Sets the steps between two reports of affinity.
+    #[must_use]
+    pub fn affinity_every(mut self, affinity_every: u64) -> Self {
+        self.affinity_every = affinity_every;
+        self
+    }
+
+    /// Sets the steps between two reports of traces.
+    #[must_use]
+    pub fn trace_every(mut self, trace_every: u64) -> Self {
+        self.trace_every = trace_every;
         self
     }
 
@@ -322,16 +344,18 @@ impl Joint {
 impl Learner for Joint {
     fn observe(&mut self, batches: &[Batch], step: Step) -> Result<StepReport> {
         self.check_batches(batches)?;
-        let measure = self.config.measure_every > 0 && step.index.is_multiple_of(self.config.measure_every);
+        let due = |every: u64| every > 0 && step.index.is_multiple_of(every);
         let Self { model, params, optimizer, balancer, sam, flat, tuner, spare, config } = self;
         let options = Options {
             aux_weight: config.aux_weight,
             head_grad: config.head_grad,
             grad_source: config.grad_source,
             gram: config.gram,
-            measure,
+            measure: due(config.measure_every),
+            trace: due(config.trace_every),
         };
-        let pass = Pass { model: &**model, params, batches, step, options, spare };
+        let traces = RefCell::default();
+        let pass = Pass { model: &**model, params, batches, step, options, spare, traces: &traces };
         let (found, losses) = match (sam.as_ref(), flat.as_mut()) {
             (_, Some(flat)) => {
                 let found = flat.gradients(&pass, balancer)?;
@@ -356,6 +380,10 @@ impl Learner for Joint {
             clip.apply(&mut direction, norm);
         }
         let lr = config.schedule.at(step.index);
+        let affinity = match due(config.affinity_every) {
+            true => Some(affinity(&**model, params, batches, lr, step)?),
+            false => None,
+        };
         optimizer.step(params, &direction, lr)?;
         tune("loss", balancer, &mut **tuner, lr)?;
         if let Some(flat) = flat {
@@ -364,10 +392,11 @@ impl Learner for Joint {
         if let Balancer::Losses(method) = balancer
             && method.looks_back()
         {
-            let again = Pass { model: &**model, params, batches, step, options, spare };
+            let again = Pass { model: &**model, params, batches, step, options, spare, traces: &traces };
             method.after_step(&again.losses()?)?;
         }
-        Ok(StepReport { losses, grad_norm: Some(norm), weights, gram })
+        let traces = traces.into_inner();
+        Ok(StepReport { losses, grad_norm: Some(norm), weights, gram, affinity, traces })
     }
 
     fn boundary(&mut self, event: &Boundary<'_>) -> Result<()> {

@@ -40,4 +40,6 @@ pub(super) struct Options {
     pub(super) gram: GramRoute,
     /// Inner products are wanted in the report, even if the balancer does without.
     pub(super) measure: bool,
+    /// Traces of layers are wanted in the report.
+    pub(super) trace: bool,
 }

@@ -10,6 +10,7 @@ use crate::{
     loss, no_grad,
 };
 use rand_chacha::ChaCha8Rng;
+use std::cell::RefCell;
 use tch::Tensor;
 
 /// Batches at given parameters.
@@ -21,6 +22,8 @@ pub(super) struct Pass<'a> {
     pub(super) step: Step,
     pub(super) options: Options,
     pub(super) spare: &'a Spare,
+    /// Where the traces of the first forward pass go.
+    pub(super) traces: &'a RefCell<Vec<(String, Tensor)>>,
 }
 
 /// Losses in the graph.
@@ -355,18 +358,28 @@ impl Pass<'_> {
         self.step.seed.seed_torch(self.step.index);
         let ctx = Context::train(self.step.seed, self.step.index);
         let ctx = if represent { ctx.with_representation() } else { ctx };
+        let trace = self.options.trace && self.traces.borrow().is_empty();
+        let traced = |ctx: Context| if trace { ctx.with_traces() } else { ctx };
+        let ctx = traced(ctx);
+        let mut traces = Vec::new();
         let shared_graph = self.one_input_for_all();
         let mut outputs = Vec::with_capacity(self.batches.len());
         let mut aux = Vec::new();
         if let (true, Some(first)) = (shared_graph, self.batches.first()) {
             outputs = self.model.forward_all(params, &first.input, &ctx)?;
             aux = ctx.take_aux();
+            traces = ctx.take_traces();
         } else {
             for batch in self.batches {
-                let ctx = Context::train(self.step.seed, self.step.index).with_task(batch.task);
+                let ctx = traced(Context::train(self.step.seed, self.step.index).with_task(batch.task));
                 outputs.push(self.model.forward(params, &batch.input, &ctx)?);
                 aux.extend(ctx.take_aux());
+                traces.extend(ctx.take_traces());
             }
+        }
+        if trace {
+            let outside = |(name, value): (String, Tensor)| (name, value.detach());
+            *self.traces.borrow_mut() = traces.into_iter().map(outside).collect();
         }
         let tasks = self.model.tasks();
         let mut losses = Vec::with_capacity(self.batches.len());
