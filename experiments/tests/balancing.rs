@@ -29,6 +29,31 @@ fn methods_suites_and_architectures_are_measured() {
 }
 
 #[test]
+fn architectures_and_balancers_make_a_table_and_a_picture() {
+    let lab = Lab::new();
+    let only = [
+        "suite=multi-digits",
+        "method=single-task",
+        "method=equal",
+        "method=pcgrad",
+        "architecture=hps",
+        "architecture=mmoe",
+    ]
+    .map(|value| format!("--only {value}"))
+    .join(" ");
+    let run = lab.run(&format!("run balancing --out r --seeds 0,1 {only} {SMALL}")).expect(0);
+    for text in
+        ["Δm of architectures and balancers, multi-digits", "Balancers beside the plain sum, multi-digits"]
+    {
+        assert!(run.out.contains(text), "no {text} in {}", run.out);
+    }
+    let table = lab.read("r/report/architectures-multi-digits.csv");
+    let head = table.lines().next().unwrap();
+    assert!(head.contains("hps") && head.contains("mmoe") && table.contains("pcgrad"), "{table}");
+    assert!(lab.path("r/report/architectures-multi-digits.png").exists());
+}
+
+#[test]
 fn unknown_methods_are_refused_with_the_nearest_name() {
     let lab = Lab::new();
     let refusal = |method: &str, architecture: &str| {

@@ -58,10 +58,11 @@ impl Call {
     }
 }
 
-/// Parameters whose shared linear layers are cut out of the graph and written down instead.
+/// Parameters whose shared linear layers are cut out of the graph and written down instead, where that is cheaper.
 pub(crate) struct Recorder<'a> {
     params: &'a StateDict,
     is_shared: &'a dyn Fn(&str) -> bool,
+    tasks: i64,
     calls: RefCell<Vec<Call>>,
     /// Parameters that the model asked for by name.
     direct: RefCell<BTreeSet<String>>,
@@ -74,8 +75,9 @@ impl std::fmt::Debug for Recorder<'_> {
 }
 
 impl<'a> Recorder<'a> {
-    pub(crate) fn new(params: &'a StateDict, is_shared: &'a dyn Fn(&str) -> bool) -> Self {
-        Self { params, is_shared, calls: RefCell::default(), direct: RefCell::default() }
+    pub(crate) fn new(params: &'a StateDict, is_shared: &'a dyn Fn(&str) -> bool, tasks: usize) -> Self {
+        let (calls, direct) = (RefCell::default(), RefCell::default());
+        Self { params, is_shared, tasks: tasks as i64, calls, direct }
     }
 
     /// The calls, and the trainable parameters whose gradients have to come from the graph.
@@ -100,11 +102,16 @@ impl<'a> Recorder<'a> {
         Ok((calls, names))
     }
 
-    /// Whether the layer's parameters are all shared, trained and where they should be.
-    fn records(&self, weight: &Tensor, bias: Option<&Tensor>, name: &str) -> bool {
+    /// Whether the layer's parameters are all shared, trained and where they should be, and few enough rows go in: output
+    /// gradients of many rows, such as tokens, take more memory than weight gradients, and more time.
+    fn records(&self, weight: &Tensor, bias: Option<&Tensor>, name: &str, x: &Tensor) -> bool {
+        let Ok((outputs, inputs)) = weight.size2() else { return false };
+        let rows = x.numel() as i64 / inputs.max(1);
         let fits =
             |suffix: &str, t: &Tensor| t.requires_grad() && (self.is_shared)(&format!("{name}.{suffix}"));
-        weight.dim() == 2 && fits("weight", weight) && bias.is_none_or(|bias| fits("bias", bias))
+        fits("weight", weight)
+            && bias.is_none_or(|bias| fits("bias", bias))
+            && Route::of(rows, inputs, outputs, self.tasks) == Route::Deltas
     }
 }
 
@@ -124,7 +131,8 @@ impl ParamSource for Recorder<'_> {
     fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) =
             (self.params.get(&format!("{name}.weight")), self.params.get(&format!("{name}.bias")));
-        let Some(weight) = weight.filter(|weight| self.records(weight, bias, name)) else {
+        let Some(weight) = weight.filter(|weight| self.records(weight, bias, name, x)) else {
+            self.direct.borrow_mut().extend(["weight", "bias"].map(|suffix| format!("{name}.{suffix}")));
             return self.params.linear(name, x);
         };
         let bias = bias.map(Tensor::detach);
@@ -159,6 +167,17 @@ enum Route {
     Formed,
 }
 
+impl Route {
+    /// The one with fewer multiplications; forming also writes and reads the gradients, which counts eightfold.
+    fn of(rows: i64, inputs: i64, outputs: i64, tasks: i64) -> Self {
+        let [rows, inputs, outputs, tasks] = [rows, inputs, outputs, tasks].map(|n| n as f64);
+        let pairs = tasks * (tasks + 1.0) / 2.0;
+        let deltas = rows * rows * (inputs + tasks * outputs) + pairs * rows * outputs;
+        let formed = tasks * rows * inputs * outputs + (8.0 * tasks + pairs) * inputs * outputs;
+        if deltas <= formed { Self::Deltas } else { Self::Formed }
+    }
+}
+
 impl Layer {
     /// Rows, inputs and outputs.
     fn dims(&self) -> Option<(i64, i64, i64)> {
@@ -167,14 +186,10 @@ impl Layer {
         Some((rows, inputs, outputs))
     }
 
-    /// The route with fewer multiplications; forming also writes and reads the gradients, which counts eightfold.
+    /// By all uses together: each may have been worth writing down and all of them not.
     fn route(&self) -> Route {
         let Some((rows, inputs, outputs)) = self.dims() else { return Route::Deltas };
-        let tasks = self.deltas.iter().flatten().count() as i64;
-        let pairs = tasks * (tasks + 1) / 2;
-        let deltas = rows * rows * (inputs + tasks * outputs) + pairs * rows * outputs;
-        let formed = tasks * rows * inputs * outputs + (8 * tasks + pairs) * inputs * outputs;
-        if deltas <= formed { Route::Deltas } else { Route::Formed }
+        Route::of(rows, inputs, outputs, self.deltas.iter().flatten().count() as i64)
     }
 
     /// Adds the inner products of this layer's gradients.

@@ -289,7 +289,7 @@ impl Pass<'_> {
     /// Gradients of each task with those of linear layers not formed.
     fn per_layer(&self) -> Result<PerLayer> {
         let is_shared = |name: &str| self.model.is_shared(name);
-        let recorder = Recorder::new(self.params, &is_shared);
+        let recorder = Recorder::new(self.params, &is_shared, self.batches.len());
         let forward = self.forward(&recorder, false)?;
         let losses = self.finite_losses(&forward)?;
         let (calls, names) = recorder.finish()?;

@@ -1,5 +1,6 @@
 //! Balancers and architectures for joint training, each against one model per task: on synthetic tasks whose conflict and
 //! scale are chosen, on pairs of overlaid digits, and on attributes of digits.
+mod architectures;
 mod claims;
 mod report;
 mod run;

@@ -1,11 +1,11 @@
 //! Tables and plots of the balancing study, from whatever records there are.
-use super::run::SINGLE;
+use super::{architectures, run::SINGLE};
 use crate::{
     runner::Report as Files,
-    studies::pages::{LEVEL, Pages, gains, ordered},
+    studies::pages::{LEVEL, Pages, gains},
 };
 use mtl_bench::{
-    Comparison, Pivot, Record, Results, Section, Table,
+    Comparison, Record, Results, Section, Table,
     metrics::Better,
     plot::BarChart,
     store::Key,
@@ -62,7 +62,7 @@ pub(super) fn write(records: &[Record], files: &mut Files) -> anyhow::Result<Str
     for (suite, title, about) in SUITES {
         sections.extend(suite_part(&mut pages, &scores, &gains, suite, title, about)?);
     }
-    sections.extend(architecture_part(&mut pages, &gains)?);
+    sections.extend(architectures::part(&mut pages, &gains)?);
     sections.extend(kinship_part(&mut pages, &results, &gains)?);
     pages.finish("Balancers and architectures of joint training", sections)
 }
@@ -126,48 +126,6 @@ fn suite_part(
         &chart,
         "Means over seeds with 95 % t intervals; positive is better than one model per task.",
     )?))
-}
-
-/// Architectures with a few balancers.
-fn architecture_part(pages: &mut Pages<'_>, gains: &Results) -> anyhow::Result<Option<Section>> {
-    const BALANCERS: [&str; 4] = ["equal", "pcgrad", "cagrad", "nash_mtl"];
-    let mut section = Section::new("Architectures").text(
-        "Every architecture with four balancers. An architecture's experts, columns or branches are networks as wide as the \
-         shared one, so most have more parameters than the shared bottom (hps): these are comparisons of methods as they are \
-         used, not at equal cost.",
-    );
-    let mut found = false;
-    for suite in ["multi-digits", "attributes"] {
-        let prefix = format!("{suite}, ");
-        let of_suite =
-            gains.filter(|r| r.setting.starts_with(&prefix) && BALANCERS.contains(&r.method.as_str()));
-        // The architecture becomes the row.
-        let renamed = of_suite.records().iter().map(|r| {
-            let architecture = r.setting.trim_start_matches(&prefix).to_owned();
-            Record { task: r.method.clone(), method: architecture, setting: suite.to_owned(), ..r.clone() }
-        });
-        let renamed = Results::from_records(renamed)?;
-        if renamed.names(Key::Method).len() < 2 {
-            continue;
-        }
-        found = true;
-        let mut pivot = Pivot::new(Key::Method, Key::Task).columns(&ordered(&renamed, Key::Task, &BALANCERS));
-        for balancer in BALANCERS {
-            pivot =
-                pivot.format(balancer, Column::new(balancer).unit("%").better(Better::Higher).decimals(2));
-        }
-        let table = pivot.table(&renamed)?.title(format!("Δm of architectures, {suite}"));
-        pages.table(&format!("architectures-{suite}"), &table)?;
-        let equal = renamed.task("equal");
-        let names = equal.names(Key::Method);
-        let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "hps").collect();
-        let comparison = Comparison::new("delta_m", Better::Higher)
-            .label(format!("Δm with equal weights ({suite})"))
-            .unit("%");
-        let sentences = pages.compare(&comparison, &equal, "hps", &others)?;
-        section = section.table(&table).list(sentences);
-    }
-    Ok(found.then_some(section))
 }
 
 /// Kinship of two tasks, and what architectures make of it.
