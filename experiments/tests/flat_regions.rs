@@ -30,7 +30,7 @@ fn every_variant_is_measured_and_the_claims_are_judged() {
     assert_eq!(value("f-mgda", "backward_passes")[0], 2.0 * value("mgda", "backward_passes")[0]);
     assert_ne!(value("f-pcgrad", "sharpness"), value("f-pcgrad-direct", "sharpness"));
     let ledger = lab.run("verify --out r").expect(1);
-    assert_eq!(ledger.err, "4 claims: 4 not testable\n", "two seeds are too few");
+    assert_eq!(ledger.err, "5 claims: 5 not testable\n", "two seeds are too few");
     assert!(lab.path("r/report/differences.png").exists());
     lab.run(&format!("run flat-regions --out one --seeds 0 --only variant=flat {SMALL}")).expect(0);
     let ledger = lab.run("verify --out one").expect(1).out;
