@@ -174,7 +174,8 @@ impl JointConfig {
 /// products are all that is needed. The gradients of auxiliary losses are added to the balanced direction as they are.
 ///
 /// With [`FlatConfig`] two balancers work side by side, one on the gradients of the losses and one on those of the sharpness.
-/// Numbers that a balancer learns are improved by an optimiser of the same kind at the same rate.
+/// Numbers that a balancer learns are improved by an optimiser of the same kind at the same rate. Gradients that were kept for
+/// each task stay allocated until those of the next step take their place.
 ///
 /// ```
 /// use mtl_core::{Batch, Learner, Model, Seed, TaskSpec, learner::Step, models::{Mlp, MultiTask}};
@@ -354,6 +355,12 @@ impl Learner for Joint {
             measure: due(config.measure_every),
             trace: due(config.trace_every),
         };
+        let lr = config.schedule.at(step.index);
+        // First of all, so that what it refuses leaves the balancer as it was.
+        let affinity = match due(config.affinity_every) {
+            true => Some(affinity(&**model, params, batches, lr, step)?),
+            false => None,
+        };
         let traces = RefCell::default();
         let pass = Pass { model: &**model, params, batches, step, options, spare, traces: &traces };
         let (found, losses) = match (sam.as_ref(), flat.as_mut()) {
@@ -379,11 +386,6 @@ impl Learner for Joint {
         if let Some(clip) = config.clip {
             clip.apply(&mut direction, norm);
         }
-        let lr = config.schedule.at(step.index);
-        let affinity = match due(config.affinity_every) {
-            true => Some(affinity(&**model, params, batches, lr, step)?),
-            false => None,
-        };
         optimizer.step(params, &direction, lr)?;
         tune("loss", balancer, &mut **tuner, lr)?;
         if let Some(flat) = flat {

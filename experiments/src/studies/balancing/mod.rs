@@ -23,7 +23,7 @@ impl Study for Balancing {
     }
 
     fn revision(&self) -> u32 {
-        1
+        2
     }
 
     fn grid(&self) -> &'static str {

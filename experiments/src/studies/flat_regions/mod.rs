@@ -26,7 +26,7 @@ impl Study for FlatRegions {
     }
 
     fn revision(&self) -> u32 {
-        1
+        2
     }
 
     fn grid(&self) -> &'static str {

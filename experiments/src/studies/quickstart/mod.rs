@@ -30,7 +30,7 @@ impl Study for Quickstart {
     }
 
     fn revision(&self) -> u32 {
-        4
+        5
     }
 
     fn grid(&self) -> &'static str {
