@@ -113,10 +113,10 @@ fn trained_part(files: &Files, results: &Results) -> anyhow::Result<(Section, St
     let metrics = ["accuracy", "conflict_share", "sharpness", "steps", "backward_passes"];
     let mut table = Table::new("method", columns)
         .title("Means over both tasks and seeds")
-        .note("conflicts late: share of steps in the last quarter of training whose task gradients have a negative inner product")
-        .note("SAM and F-MTL direct: gradients at the perturbed points, where the balancer sees no others")
-        .note("sharpness: rise of each task's training loss after one ascent step of length 0.05 in the shared parameters, on 1024 training pairs")
-        .note("for equal time compare F-MTL with twice the epochs: as many backward passes");
+        .note("conflicts late: share of steps in the last quarter of training whose task gradients have a negative inner product.")
+        .note("SAM and F-MTL direct: gradients at the perturbed points, where the balancer sees no others.")
+        .note("sharpness: rise of each task's training loss after one ascent step of length 0.05 in the shared parameters, on 1024 training pairs.")
+        .note("for equal time compare F-MTL with twice the epochs: as many backward passes.");
     let (mut bars, mut conflicts, mut sharp) = (
         BarChart::new("accuracy on test pairs [%]")
             .title("Test accuracy, mean of both tasks")
